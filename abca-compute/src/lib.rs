@@ -1,0 +1,1 @@
+//! ComputeStrategy adapters of abca, and the sandbox of the hands.

@@ -1,0 +1,1 @@
+//! GitProvider adapters of abca, and the git program behind guards.

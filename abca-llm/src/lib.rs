@@ -1,0 +1,1 @@
+//! ModelClient adapters of abca.

@@ -1,0 +1,1 @@
+//! Python bindings of abca. Nothing is here yet: `docs/status.md` says what is to come.

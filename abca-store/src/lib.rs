@@ -1,0 +1,1 @@
+//! TaskStore and MemoryStore adapters of abca.
