@@ -1,1 +1,35 @@
-//! core
+//! The pure centre of [abca](https://docs.rs/abca): what decides, without doing.
+//!
+//! Nothing here reads a clock, a file, the network, the environment or a random number: time, ids and randomness are
+//! arguments. Two machines decide everything: [`task::decide`] moves a task, [`session::Machine`] drives the agent
+//! loop. The traits are the seams a backend implements; each states its contract first.
+//!
+//! | module | one sentence |
+//! | --- | --- |
+//! | [`id`], [`time`], [`money`] | the newtypes everything is written in |
+//! | [`task`] | the task record, its closed transition table and `decide` |
+//! | [`session`] | the session log and the agent loop as a sans-IO machine |
+//! | [`workflow`] | kinds of task as data, with their cross-field rules |
+//! | [`store`], [`compute`], [`git`], [`model`], [`memory`], [`policy`] | the six core traits |
+//! | [`link`] | what a session may say to the platform |
+//! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
+
+pub mod compute;
+pub mod error;
+pub mod event;
+pub mod git;
+pub mod id;
+pub mod link;
+pub mod memory;
+pub mod model;
+pub mod money;
+pub mod policy;
+pub mod session;
+pub mod store;
+pub mod task;
+pub mod time;
+
+pub use error::{BoxError, Kind};
+pub use id::{EffectKey, EventSeq, SessionId, SignalId, TaskId, UserId};
+pub use money::MicroUsd;
+pub use time::{Clock, IdSource, Millis, Timestamp};

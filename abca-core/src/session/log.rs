@@ -1,0 +1,192 @@
+//! The session log: what a session did, in order. Its fold is the session's state, on any machine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::SessionId;
+use crate::model::{ModelReply, ToolResult};
+use crate::money::MicroUsd;
+use crate::task::{Failure, Verification};
+use crate::time::{Millis, Timestamp};
+
+/// A record of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// Who wrote it.
+    pub session: SessionId,
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub entry: LogEntry,
+}
+
+/// Steps of the pipeline in a session, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    /// Make the two repositories and the work tree.
+    CloneRepo,
+    /// Build, test and lint before the agent.
+    Baseline,
+    /// Assemble the prompt.
+    HydrateContext,
+    /// The agent loop.
+    RunAgent,
+    /// Commit what the agent left.
+    SafetyNet,
+    /// Build, test and lint after the agent.
+    VerifyBuild,
+    /// Push and propose.
+    EnsurePr,
+}
+
+impl StepName {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CloneRepo => "clone_repo",
+            Self::Baseline => "baseline",
+            Self::HydrateContext => "hydrate_context",
+            Self::RunAgent => "run_agent",
+            Self::SafetyNet => "safety_net",
+            Self::VerifyBuild => "verify_build",
+            Self::EnsurePr => "ensure_pr",
+        }
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Done.
+    Succeeded,
+    /// Failed.
+    Failed,
+    /// Not needed.
+    Skipped,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+pub enum LogEntry {
+    /// A session took up the task, behind these walls.
+    SessionStarted {
+        /// The attempt.
+        attempt: u32,
+        /// Names of the walls that hold, e.g. `network`, `filesystem`, `processes`; `none` where there are none.
+        walls: Vec<String>,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Which.
+        step: StepName,
+    },
+    /// A step ended.
+    StepEnded {
+        /// Which.
+        step: StepName,
+        /// How.
+        status: StepStatus,
+        /// How long it took.
+        duration_ms: Millis,
+        /// What it found, for people.
+        detail: String,
+    },
+    /// The conversation begins: everything that the prompt's hash covers.
+    ConversationStarted {
+        /// The model, as `provider:id`.
+        model: String,
+        /// The system prompt.
+        system: String,
+        /// The first user message.
+        user_prompt: String,
+        /// Hash of the deterministic prompt.
+        prompt_version: String,
+    },
+    /// The worst case of a model call is set aside; the call follows.
+    ModelReserved {
+        /// The turn, from 1.
+        turn: u32,
+        /// What was set aside.
+        reserved: MicroUsd,
+    },
+    /// The model answered; the reservation is settled.
+    ModelReplied {
+        /// The turn.
+        turn: u32,
+        /// The answer.
+        reply: Box<ModelReply>,
+        /// What it cost.
+        cost: MicroUsd,
+        /// How long it took.
+        duration_ms: Millis,
+    },
+    /// The call failed for good; the reservation is released, or kept as spent when the provider may have billed it.
+    ModelFailed {
+        /// The turn.
+        turn: u32,
+        /// Why.
+        message: String,
+        /// What is counted as spent.
+        cost: MicroUsd,
+    },
+    /// A tool is about to run. Without a later end it is settled as interrupted, never repeated blindly.
+    ToolStarted {
+        /// The turn.
+        turn: u32,
+        /// The call's id.
+        call: String,
+        /// The tool.
+        name: String,
+    },
+    /// A tool ended; the result is screened.
+    ToolEnded {
+        /// The turn.
+        turn: u32,
+        /// What the model is shown.
+        result: ToolResult,
+        /// How long it took.
+        duration_ms: Millis,
+    },
+    /// A word to the model between turns: a nudge, the stuck guard, a denial.
+    Injected {
+        /// The signal that it came from, if one.
+        signal: Option<String>,
+        /// E.g. `nudge`, `stuck`.
+        origin: String,
+        /// The text as the model sees it.
+        text: String,
+    },
+    /// The work is saved at the hidden ref.
+    Checkpoint {
+        /// The commit.
+        sha: String,
+    },
+    /// Commands before or after the agent.
+    Verified {
+        /// Their results so far.
+        results: Vec<Verification>,
+    },
+    /// The branch is pushed.
+    Pushed {
+        /// The branch.
+        branch: String,
+        /// The commit at its head.
+        sha: String,
+    },
+    /// The pull request is there.
+    PullRequestOpened {
+        /// Its number.
+        number: u64,
+        /// Where to see it.
+        url: String,
+    },
+    /// The agent loop is over.
+    AgentEnded {
+        /// Why, when it is not that the agent was done.
+        failure: Option<Failure>,
+        /// The agent's last text, at most 2 000 characters.
+        answer: String,
+    },
+}
