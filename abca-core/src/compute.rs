@@ -31,7 +31,7 @@ adapter_error! {
 }
 
 /// What a backend can do. Liveness is judged by these alone: a backend is never failed for lacking one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ComputeCapabilities {
     /// Its sessions send heartbeats through the link.

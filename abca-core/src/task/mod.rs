@@ -1,13 +1,19 @@
 //! The task: its record, its closed transition table, and the machine that moves it.
 
+mod change;
+mod decide;
+mod liveness;
 mod record;
 mod snapshot;
 mod spec;
 mod status;
 
+pub use change::apply;
+pub use decide::{Backend, decide};
+pub use liveness::{Liveness, judge};
 pub use record::{
     CancelRequest, CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, PullRequestRef, SessionPhase,
-    SessionRecord, SessionReport, Task, Verdict, Verification,
+    SessionRecord, SessionReport, StopCause, Stopping, Task, Verdict, Verification,
 };
 pub use snapshot::{
     Change, Decision, Effect, EffectKind, Observation, OwedEffect, Query, Signal, SignalKind, SlotChange, SlotLimit,

@@ -45,6 +45,9 @@ pub struct Task {
     pub prepared: Option<Prepared>,
     /// The session of the current attempt.
     pub session: Option<SessionRecord>,
+    /// The gate that a human is awaited for.
+    #[serde(default)]
+    pub awaiting: Option<String>,
     /// The wish to cancel, until it is confirmed by `CANCELLED`.
     pub cancel: Option<CancelRequest>,
     /// What the session reported.
@@ -100,7 +103,36 @@ pub struct SessionRecord {
     /// When it registered.
     pub registered_at: Option<Timestamp>,
     /// When its stop was decided, and why.
-    pub stopping: Option<(Timestamp, String)>,
+    pub stopping: Option<Stopping>,
+}
+
+/// Why a session is stopped by the platform: it decides what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// Somebody cancelled.
+    Cancelled,
+    /// A deadline of the task passed.
+    Deadline,
+    /// It fell silent, never registered, or was suspended without reason.
+    Lost,
+    /// Its start failed; another attempt may do better.
+    StartFailed,
+    /// Its start failed, and would again.
+    StartRefused,
+    /// It has reported but does not end.
+    Lingering,
+}
+
+/// A stop that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: StopCause,
+    /// What was seen, for people.
+    pub detail: String,
 }
 
 /// Somebody asked to cancel.

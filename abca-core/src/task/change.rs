@@ -1,0 +1,182 @@
+//! Builds changes along the transition table, and applies them to a snapshot without a store.
+
+use serde_json::Value;
+
+use super::{
+    Cause, Change, Effect, EffectKind, Failure, OwedEffect, SessionPhase, SignalKind, SlotChange, Snapshot, StopCause,
+    Stopping, Task, TaskStatus, Transition,
+};
+use crate::event::{EventType, NewEvent};
+use crate::id::{EffectKey, SignalId};
+use crate::time::Timestamp;
+
+/// What a snapshot becomes when the change is committed: for looking ahead, and for tests.
+pub fn apply(snapshot: &Snapshot, change: &Change) -> Snapshot {
+    let mut next = snapshot.clone();
+    let since = change.task.updated_at;
+    next.task = change.task.clone();
+    next.revision = next.revision.saturating_add(1);
+    next.signals.retain(|s| !change.consumed.contains(&s.id));
+    next.owed.retain(|o| !change.settled.contains(&o.effect.key));
+    next.owed.extend(change.effects.iter().map(|effect| OwedEffect { effect: effect.clone(), since }));
+    match &change.slots {
+        SlotChange::Keep => {}
+        SlotChange::Acquire(limits) => {
+            for limit in limits {
+                if !next.held.contains(&limit.scope) {
+                    next.held.push(limit.scope.clone());
+                }
+            }
+        }
+        SlotChange::Release => next.held.clear(),
+    }
+    next
+}
+
+/// A change in the making.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    from: &'a Snapshot,
+    now: Timestamp,
+    change: Change,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing changed yet.
+    pub(super) fn new(from: &'a Snapshot, now: Timestamp) -> Self {
+        let mut task = from.task.clone();
+        task.updated_at = now;
+        Self {
+            from,
+            now,
+            change: Change {
+                task,
+                transition: None,
+                events: Vec::new(),
+                effects: Vec::new(),
+                settled: Vec::new(),
+                consumed: Vec::new(),
+                slots: SlotChange::Keep,
+            },
+        }
+    }
+
+    /// Tells something.
+    pub(super) fn tell(mut self, event: NewEvent) -> Self {
+        self.change.events.push(event);
+        self
+    }
+
+    /// Changes the record.
+    pub(super) fn set(mut self, f: impl FnOnce(&mut Task)) -> Self {
+        f(&mut self.change.task);
+        self
+    }
+
+    /// Reads a signal.
+    pub(super) fn consume(mut self, id: &SignalId) -> Self {
+        if !self.change.consumed.contains(id) {
+            self.change.consumed.push(id.clone());
+        }
+        self
+    }
+
+    /// Reads every signal that a predicate names.
+    pub(super) fn consume_where(self, f: impl Fn(&SignalKind) -> bool) -> Self {
+        let ids: Vec<SignalId> = self.from.signals.iter().filter(|s| f(&s.kind)).map(|s| s.id.clone()).collect();
+        ids.iter().fold(self, |d, id| d.consume(id))
+    }
+
+    /// Owes an effect.
+    pub(super) fn owe(mut self, effect: Effect) -> Self {
+        self.change.effects.push(effect);
+        self
+    }
+
+    /// Settles every owed effect.
+    pub(super) fn settle_all(mut self) -> Self {
+        self.change.settled = self.from.owed.iter().map(|o| o.effect.key.clone()).collect();
+        self
+    }
+
+    /// Takes the slots that the task's limits list.
+    pub(super) fn acquire(mut self) -> Self {
+        self.change.slots = SlotChange::Acquire(self.from.task.spec.limits.slots.clone());
+        self
+    }
+
+    /// Moves the status along the table; the row's event is told with these details.
+    ///
+    /// A step outside the table leaves the draft unmoved: the table test over `decide` shows that none is made.
+    pub(super) fn go(mut self, to: TaskStatus, cause: Cause, details: &[(&str, Value)]) -> Self {
+        let from = self.from.task.status;
+        let Some(row) = Transition::find(from, to, cause) else { return self };
+        self.change.transition = Some(row);
+        self.change.task.status = to;
+        self.change.task.status_at = self.now;
+        if from.holds_slots() && !to.holds_slots() {
+            self.change.slots = SlotChange::Release;
+        }
+        let event = details.iter().fold(NewEvent::new(row.event, self.now), |e, (k, v)| e.with(k, v.clone()));
+        self.change.events.push(event);
+        if to.is_terminal() {
+            self.change.task.completed_at = Some(self.now);
+            self.change.task.awaiting = None;
+            if let Some(session) = &mut self.change.task.session {
+                session.phase = SessionPhase::Over;
+            }
+            return self.settle_all().consume_where(|_| true);
+        }
+        self
+    }
+
+    /// Fails the task.
+    pub(super) fn fail(self, cause: Cause, failure: Failure) -> Self {
+        let details = [("reason", reason_value(&failure)), ("error", Value::from(failure.message.clone()))];
+        self.set(|t| t.failure = Some(failure)).go(TaskStatus::Failed, cause, &details)
+    }
+
+    /// Times the task out.
+    pub(super) fn time_out(self, failure: Failure) -> Self {
+        let details = [("reason", Value::from("deadline")), ("error", Value::from(failure.message.clone()))];
+        self.set(|t| t.failure = Some(failure)).go(TaskStatus::TimedOut, Cause::DeadlinePassed, &details)
+    }
+
+    /// Owes a stop of the current session; whatever else was owed for it is settled by that.
+    pub(super) fn stop_session(self, cause: StopCause, detail: &str) -> Self {
+        let now = self.now;
+        let grace_ms = match cause {
+            StopCause::Cancelled | StopCause::Deadline | StopCause::Lost => self.from.task.spec.limits.stop_grace_ms,
+            StopCause::StartFailed | StopCause::StartRefused | StopCause::Lingering => crate::time::Millis(0),
+        };
+        let id = self.from.task.id;
+        let Some(session) = self.from.task.session.clone() else { return self };
+        let event = NewEvent::new(EventType::SessionStopping, now)
+            .with("session_id", session.id.as_str())
+            .with("reason", serde_json::to_value(cause).unwrap_or_default())
+            .with("detail", detail);
+        let effect = Effect {
+            key: EffectKey::of(id, session.attempt, "stop"),
+            kind: EffectKind::StopSession { session: session.id, grace_ms },
+        };
+        self.settle_all()
+            .set(|t| {
+                if let Some(s) = &mut t.session {
+                    s.phase = SessionPhase::Stopping;
+                    s.stopping = Some(Stopping { at: now, cause, detail: detail.to_owned() });
+                }
+            })
+            .tell(event)
+            .owe(effect)
+    }
+
+    /// The change.
+    pub(super) fn done(self) -> super::Decision {
+        super::Decision::Commit(Box::new(self.change))
+    }
+}
+
+/// A failure's reason as it is on the wire.
+pub(super) fn reason_value(failure: &Failure) -> Value {
+    serde_json::to_value(failure.reason).unwrap_or_default()
+}
