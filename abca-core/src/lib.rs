@@ -27,6 +27,8 @@ pub mod policy;
 pub mod session;
 pub mod store;
 pub mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 
 pub use error::{BoxError, Kind};

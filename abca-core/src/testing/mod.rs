@@ -1,0 +1,17 @@
+//! Conformance suites, in-memory fakes and a virtual clock: what tests of an adapter need, yours as well as ours.
+//!
+//! Nothing here belongs into a running product: a broken promise panics, naming the case that found it.
+
+// A test says what is wrong by panicking; sizes and indices are its own.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod clock;
+pub mod model;
+
+pub use clock::{SeededIds, VirtualClock};
