@@ -389,6 +389,25 @@ pub trait ModelClient: fmt::Debug + Send + Sync + 'static {
     async fn count_tokens(&self, request: &ModelRequest) -> Result<TokenCount, ModelError>;
 }
 
+#[async_trait]
+impl<T: ModelClient + ?Sized> ModelClient for std::sync::Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn capabilities(&self, model: &str) -> ModelCapabilities {
+        (**self).capabilities(model)
+    }
+
+    async fn stream(&self, request: &ModelRequest) -> Result<ModelStream, ModelError> {
+        (**self).stream(request).await
+    }
+
+    async fn count_tokens(&self, request: &ModelRequest) -> Result<TokenCount, ModelError> {
+        (**self).count_tokens(request).await
+    }
+}
+
 /// Conveniences over any [`ModelClient`].
 #[async_trait]
 pub trait ModelClientExt: ModelClient {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Content, ModelRequest, Role, ToolInput};
+use crate::model::{Content, ModelRequest, Role};
 
 /// Checks a request against the rules that every provider enforces, so that a test fails here and not in production:
 /// the user begins and ends, roles alternate, no message is empty, every tool use is answered in the very next
@@ -48,9 +48,7 @@ pub fn check_request(request: &ModelRequest) -> Result<(), String> {
                     if !seen.insert(&call.id) {
                         return Err(format!("messages[{i}]: tool use id `{}` occurs twice", call.id));
                     }
-                    if let ToolInput::Json(_) | ToolInput::Invalid { .. } = call.input {
-                        open.insert(&call.id);
-                    }
+                    open.insert(&call.id);
                 }
                 (Role::User, Content::ToolResult(result)) => {
                     if !open.remove(result.tool_use_id.as_str()) {
@@ -87,7 +85,7 @@ pub fn check_request(request: &ModelRequest) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Message, ToolCall, ToolResult};
+    use crate::model::{Message, ToolCall, ToolInput, ToolResult};
 
     fn request(messages: Vec<Message>) -> ModelRequest {
         ModelRequest {
