@@ -1,1 +1,5 @@
 //! abca
+
+pub mod clock;
+pub mod link;
+pub mod orchestrator;

@@ -63,6 +63,21 @@ pub trait SessionLink: fmt::Debug + Send + Sync + 'static {
     /// Says: I live. Answers what there is to hear.
     async fn heartbeat(&self, task: TaskId, session: &SessionId) -> Result<LinkReply, LinkError>;
 
+    /// Like [`Self::heartbeat`], but may answer late: as soon as there is something to hear that is not in `known`, and
+    /// at the latest after some seconds, with nothing. How a cancel reaches a session at once.
+    ///
+    /// The default answers at once: whoever calls in a loop waits a second when nothing came.
+    async fn listen(
+        &self,
+        task: TaskId,
+        session: &SessionId,
+        known: &[crate::id::SignalId],
+    ) -> Result<LinkReply, LinkError> {
+        let mut reply = self.heartbeat(task, session).await?;
+        reply.signals.retain(|s| !known.contains(&s.id));
+        Ok(reply)
+    }
+
     /// Writes to the log, with the events that go with it.
     async fn append(&self, request: &AppendLog) -> Result<LinkReply, LinkError>;
 

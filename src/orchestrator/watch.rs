@@ -1,0 +1,129 @@
+//! Watches sessions: says when one ends, and stops those that no task expects.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use abca_core::compute::{ComputeStrategy, StopSession};
+use abca_core::store::{NewSignal, TaskStore, signal_id};
+use abca_core::task::{SessionPhase, Signal, SignalKind, Snapshot};
+use abca_core::{Clock, Millis, SessionId};
+use tokio_util::sync::CancellationToken;
+
+use super::seams::task_of;
+
+/// The longest wait between tries when a backend or the store does not answer.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Waits for the end of sessions and tells their tasks. Clones share what they watch.
+///
+/// A ring, not a fact: whoever hears it looks for itself, and would look anyway, every `observe_every_ms`.
+#[derive(Debug, Clone)]
+pub(crate) struct Watchers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn TaskStore>,
+    compute: Arc<dyn ComputeStrategy>,
+    clock: Arc<dyn Clock>,
+    end: CancellationToken,
+    watched: Mutex<BTreeSet<SessionId>>,
+}
+
+impl Watchers {
+    /// Watchers that live until `end`.
+    pub(crate) fn new(
+        store: Arc<dyn TaskStore>,
+        compute: Arc<dyn ComputeStrategy>,
+        clock: Arc<dyn Clock>,
+        end: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner { store, compute, clock, end, watched: Mutex::default() }))
+    }
+
+    /// Watches a session, once, where the backend can.
+    pub(crate) fn watch(&self, session: &SessionId) {
+        if !self.0.compute.capabilities().wait || task_of(session).is_none() {
+            return;
+        }
+        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.insert(session.clone()) {
+            let (inner, session) = (self.0.clone(), session.clone());
+            tokio::spawn(async move {
+                let done = inner.end.clone();
+                tokio::select! {
+                    () = done.cancelled() => {}
+                    () = inner.follow(&session) => {}
+                }
+                inner.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+            });
+        }
+    }
+
+    /// Looks at every session that may run: watches those that belong to a task, stops those that do not.
+    pub(crate) async fn sweep(&self) {
+        let inner = &self.0;
+        let sessions = match inner.compute.sessions().await {
+            Ok(sessions) => sessions,
+            Err(error) => return tracing::warn!(%error, "could not list sessions; orphans stay for now"),
+        };
+        let named: Vec<_> = sessions.iter().filter_map(|s| Some((s, task_of(s)?))).collect();
+        let ids: Vec<_> = named.iter().map(|(_, task)| *task).collect();
+        if ids.is_empty() {
+            return;
+        }
+        // The tasks are read after the sessions were listed: a record can only have moved on since.
+        let snapshots = match inner.store.load(&ids).await {
+            Ok(snapshots) => snapshots,
+            Err(error) => return tracing::warn!(%error, "could not read the tasks of sessions; orphans stay for now"),
+        };
+        for ((session, task), snapshot) in named.into_iter().zip(snapshots) {
+            match snapshot {
+                // Perhaps another installation's: not ours to stop.
+                None => tracing::warn!(%session, %task, "a session runs for a task that this store does not know"),
+                Some(snapshot) if is_orphan(&snapshot, session) => {
+                    tracing::warn!(%session, status = %snapshot.task.status, "stopping a session that no task expects");
+                    let request = StopSession { session: session.clone(), grace_ms: Millis(0) };
+                    if let Err(error) = inner.compute.stop(&request).await {
+                        tracing::warn!(%session, %error, "could not stop an orphan; trying again later");
+                    }
+                }
+                Some(_) => self.watch(session),
+            }
+        }
+    }
+}
+
+/// Whether nobody expects this session any more. What is stopping is its task's own to stop.
+fn is_orphan(snapshot: &Snapshot, session: &SessionId) -> bool {
+    let task = &snapshot.task;
+    match &task.session {
+        _ if task.status.is_terminal() => true,
+        Some(current) if current.id == *session => current.phase == SessionPhase::Over,
+        Some(_) | None => true,
+    }
+}
+
+impl Inner {
+    async fn follow(&self, session: &SessionId) {
+        let mut pause = Duration::from_millis(200);
+        while let Err(error) = self.compute.wait(session).await {
+            if !error.is_retryable() {
+                return tracing::warn!(%session, %error, "cannot wait for a session; it is looked at from time to time");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+        let (Some(task), Some(id)) = (task_of(session), signal_id(&["exited", session.as_str()])) else { return };
+        let kind = SignalKind::SessionExited { session: session.clone() };
+        let signal = NewSignal { task, signal: Signal { id, at: self.clock.now(), kind }, expect_session: None };
+        let mut pause = Duration::from_millis(50);
+        while let Err(error) = self.store.signal(std::slice::from_ref(&signal)).await {
+            if !error.is_retryable() {
+                return tracing::warn!(%session, %error, "could not tell a task that its session ended");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}

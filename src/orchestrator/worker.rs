@@ -1,0 +1,322 @@
+//! The worker: claims due tasks, drives many at once, keeps their leases, and drains when told to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use abca_core::compute::ComputeStrategy;
+use abca_core::id::WorkerId;
+use abca_core::store::{ClaimQuery, TaskStore};
+use abca_core::task::Backend;
+use abca_core::{Clock, IdSource, Millis, Timestamp};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::driver::Driver;
+use super::driving::Driving;
+use super::seams::{Launcher, Preparer};
+use super::wake::{Bell, Wake};
+use super::watch::Watchers;
+
+/// How a worker works. Every default is meant for a laptop and for a fleet alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerConfig {
+    /// How long a claim holds without renewal. Default 30 s; renewed after a third of it. Also how long the work of a
+    /// worker that died without a word rests.
+    pub lease: Millis,
+    /// How often an idle worker looks for work of other processes. Default 250 ms: one small read of the store.
+    pub poll: Millis,
+    /// Most tasks driven at the same moment. Default 256. A task that waits for its session is not being driven.
+    pub max_driving: usize,
+    /// How often sessions that no task expects are looked for. Default 60 s, and at the start.
+    pub sweep_every: Millis,
+    /// Longest pre-flight and context assembly. Default 2 min.
+    pub prepare_timeout: Millis,
+    /// Longest start of a session, as the backend answers it. Default 60 s.
+    pub start_timeout: Millis,
+    /// Longest stop of a session beyond its grace. Default 30 s.
+    pub stop_timeout: Millis,
+    /// Longest look at a session. Default 10 s.
+    pub observe_timeout: Millis,
+    /// What loops under way get to finish when the worker is told to stop. Default 30 s.
+    pub drain_timeout: Millis,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            lease: Millis::secs(30),
+            poll: Millis(250),
+            max_driving: 256,
+            sweep_every: Millis::secs(60),
+            prepare_timeout: Millis::secs(120),
+            start_timeout: Millis::secs(60),
+            stop_timeout: Millis::secs(30),
+            observe_timeout: Millis::secs(10),
+            drain_timeout: Millis::secs(30),
+        }
+    }
+}
+
+/// What a worker works with.
+#[derive(Debug, Clone)]
+pub struct WorkerParts {
+    /// Where the tasks are. The worker rings `bell` for what it does there itself.
+    pub store: Arc<dyn TaskStore>,
+    /// Rings when something is due in this process.
+    pub bell: Bell,
+    /// Where sessions run.
+    pub compute: Arc<dyn ComputeStrategy>,
+    /// Prepares tasks.
+    pub preparer: Arc<dyn Preparer>,
+    /// Words the start of a session.
+    pub launcher: Arc<dyn Launcher>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the worker's own name comes from.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// What was left when a worker had drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Loops that did not finish in time; their tasks are taken up by another worker once the leases expire.
+    pub unfinished: usize,
+    /// Sessions that may still run.
+    pub sessions: usize,
+    /// Whether those sessions outlive this process. Where not, they end with it, and their tasks try again.
+    pub sessions_outlive_worker: bool,
+}
+
+/// An orchestrator in this process. Dropping it stops it at once, as a crash would; [`Worker::shutdown`] drains.
+#[derive(Debug)]
+pub struct Worker {
+    id: WorkerId,
+    stop: CancellationToken,
+    main: Mutex<Option<JoinHandle<Drained>>>,
+}
+
+impl Worker {
+    /// Starts a worker on the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(parts: WorkerParts, config: WorkerConfig) -> Self {
+        let id = WorkerId::from_parts(parts.clock.now(), parts.ids.random());
+        let stop = CancellationToken::new();
+        let main = tokio::spawn(Work::new(id, parts, config, stop.clone()).run());
+        Self { id, stop, main: Mutex::new(Some(main)) }
+    }
+
+    /// This incarnation's name.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Stops claiming, finishes what is being driven, and leaves sessions running. A second call answers `None`.
+    ///
+    /// Cancel safety: a drain goes on when the future is dropped, but is not waited for any more.
+    pub async fn shutdown(&self) -> Option<Drained> {
+        self.stop.cancel();
+        let main = self.main.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        match main.await {
+            Ok(drained) => Some(drained),
+            Err(error) => {
+                report(&error);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(main) = self.main.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            main.abort();
+        }
+    }
+}
+
+/// The worker's inside.
+struct Work {
+    id: WorkerId,
+    driver: Arc<Driver>,
+    driving: Driving,
+    bell: Bell,
+    stop: CancellationToken,
+    end: CancellationToken,
+}
+
+impl Work {
+    fn new(id: WorkerId, parts: WorkerParts, config: WorkerConfig, stop: CancellationToken) -> Self {
+        let end = CancellationToken::new();
+        let store: Arc<dyn TaskStore> = Arc::new(Wake::new(parts.store, parts.bell.clone()));
+        let watchers = Watchers::new(store.clone(), parts.compute.clone(), parts.clock.clone(), end.clone());
+        let backend = Backend { name: parts.compute.name().to_owned(), capabilities: parts.compute.capabilities() };
+        let driver = Arc::new(Driver {
+            store,
+            compute: parts.compute,
+            preparer: parts.preparer,
+            launcher: parts.launcher,
+            clock: parts.clock,
+            watchers,
+            backend,
+            config,
+        });
+        Self { id, driver, driving: Driving::default(), bell: parts.bell, stop, end }
+    }
+
+    async fn run(self) -> Drained {
+        // Whatever ends this future, an abort included, ends its helpers.
+        let _ends = self.end.clone().drop_guard();
+        let mut helpers = JoinSet::new();
+        helpers.spawn(renew(self.driver.clone(), self.driving.clone()));
+        helpers.spawn(sweep(self.driver.clone()));
+        let mut loops = JoinSet::new();
+        tracing::info!(worker = %self.id, compute = self.driver.backend.name, "worker started");
+        self.claim(&mut loops).await;
+        let unfinished = self.drain(&mut loops).await;
+        helpers.shutdown().await;
+        let compute = &self.driver.compute;
+        let drained = Drained {
+            unfinished,
+            sessions: compute.sessions().await.map_or(0, |s| s.len()),
+            sessions_outlive_worker: compute.capabilities().outlives_worker,
+        };
+        tracing::info!(worker = %self.id, ?drained, "worker stopped");
+        drained
+    }
+
+    /// Claims and drives until told to stop.
+    async fn claim(&self, loops: &mut JoinSet<()>) {
+        let config = &self.driver.config;
+        let mut rings = self.bell.work();
+        let mut look = true;
+        let mut pause = Pause::new(config.poll.to_std());
+        while !self.stop.is_cancelled() {
+            while let Some(ended) = loops.try_join_next() {
+                ended.unwrap_or_else(|error| report(&error));
+            }
+            let room = config.max_driving.max(1).saturating_sub(loops.len());
+            if look && room > 0 {
+                let limit = room.min(64);
+                match self.driver.store.claim(&self.query(limit)).await {
+                    Ok(claimed) => {
+                        pause.found(!claimed.is_empty());
+                        let more = claimed.len() >= limit;
+                        for snapshot in claimed {
+                            if let Some((ticket, snapshot)) = self.driving.enter(snapshot) {
+                                loops.spawn(self.driver.clone().run(ticket, snapshot));
+                            }
+                        }
+                        if more {
+                            continue;
+                        }
+                    }
+                    Err(error) => {
+                        pause.found(false);
+                        tracing::warn!(%error, "could not claim; trying again");
+                    }
+                }
+            }
+            let due = self.until_due().await;
+            if !look && room > 0 && due.is_some_and(|due| due.is_zero()) {
+                look = true;
+                continue;
+            }
+            let poll = config.poll.to_std();
+            let wait = if room == 0 { poll } else { due.map_or(poll, |due| due.min(poll)).max(pause.shortest()) };
+            look = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = rings.rung() => true,
+                Some(ended) = loops.join_next(), if room == 0 => {
+                    ended.unwrap_or_else(|error| report(&error));
+                    true
+                }
+                () = tokio::time::sleep(wait) => due.is_some_and(|due| due <= wait),
+            };
+        }
+    }
+
+    fn query(&self, limit: usize) -> ClaimQuery {
+        let now = self.driver.clock.now();
+        ClaimQuery { worker: self.id, task: None, now, lease_until: now.after(self.driver.config.lease), limit }
+    }
+
+    /// How long until something is due, if anything is; zero when it is, or when the store cannot say.
+    async fn until_due(&self) -> Option<Duration> {
+        match self.driver.store.next_due().await {
+            Ok(due) => due.map(|due: Timestamp| due.since(self.driver.clock.now()).to_std()),
+            Err(error) => {
+                tracing::warn!(%error, "could not ask what is due; looking");
+                Some(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Lets loops finish; answers how many did not.
+    async fn drain(&self, loops: &mut JoinSet<()>) -> usize {
+        let all = async {
+            while let Some(ended) = loops.join_next().await {
+                ended.unwrap_or_else(|error| report(&error));
+            }
+        };
+        let _ = tokio::time::timeout(self.driver.config.drain_timeout.to_std(), all).await;
+        let unfinished = loops.len();
+        loops.shutdown().await;
+        unfinished
+    }
+}
+
+/// Keeps an idle claim loop from spinning when the store says that something is due and then gives nothing.
+struct Pause {
+    now: Duration,
+    most: Duration,
+}
+
+impl Pause {
+    fn new(most: Duration) -> Self {
+        Self { now: Duration::ZERO, most }
+    }
+
+    fn found(&mut self, something: bool) {
+        let next = if something { Duration::ZERO } else { (self.now * 2).max(Duration::from_millis(5)) };
+        self.now = next.min(self.most);
+    }
+
+    fn shortest(&self) -> Duration {
+        self.now
+    }
+}
+
+/// Extends the leases of what is being driven, and tells the loops whose lease is gone.
+async fn renew(driver: Arc<Driver>, driving: Driving) {
+    let lease = driver.config.lease;
+    loop {
+        tokio::time::sleep(lease.to_std() / 3).await;
+        let renewals = driving.renewals(driver.clock.now(), lease);
+        if renewals.is_empty() {
+            continue;
+        }
+        match driver.store.renew(&renewals).await {
+            Ok(kept) => {
+                renewals.iter().zip(kept).filter(|(_, kept)| !kept).for_each(|(renewal, _)| driving.lost(renewal));
+            }
+            Err(error) => tracing::warn!(%error, "could not extend leases"),
+        }
+    }
+}
+
+async fn sweep(driver: Arc<Driver>) {
+    loop {
+        driver.watchers.sweep().await;
+        tokio::time::sleep(driver.config.sweep_every.to_std()).await;
+    }
+}
+
+/// A loop that panicked: its task's lease expires, and the task is taken up again.
+fn report(error: &JoinError) {
+    if error.is_panic() {
+        tracing::error!(%error, "a task's loop panicked; the task is taken up again when its lease expires");
+    }
+}
