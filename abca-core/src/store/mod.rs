@@ -1,5 +1,9 @@
 //! Where tasks live: the trait [`TaskStore`] and the values it takes and gives.
 
+mod check;
+mod model;
+mod row;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,6 +15,10 @@ use crate::id::{EventSeq, IdempotencyKey, SessionId, SignalId, TaskId, UserId, W
 use crate::session::LogRecord;
 use crate::task::{Change, Signal, SlotLimit, SlotScope, Snapshot, Task, TaskStatus};
 use crate::time::Timestamp;
+
+pub use check::{check_append, check_change, check_commits, check_submit};
+pub use model::StoreModel;
+pub use row::{Applied, COMMITS_KEPT, CommitVerdict, Lease, Slots, TaskRow};
 
 adapter_error! {
     /// Why a store did not do what it was asked. Nothing was changed, except for [`StoreErrorKind::Unknown`].
@@ -115,7 +123,8 @@ pub struct Commit {
 pub enum CommitOutcome {
     /// Done: the task as it is now.
     Applied(Box<Snapshot>),
-    /// This very commit was done before: the task as it is now.
+    /// This very commit was done before: the task as it is now. A store knows a task's last 16 commits; the repeat of
+    /// an older one is `Stale`.
     AlreadyApplied(Box<Snapshot>),
     /// The revision is not the expected one: the task as it is now. Decide again.
     Stale(Box<Snapshot>),
@@ -288,7 +297,10 @@ pub struct SlotUsage {
 /// * **Events** are numbered from 1 without gaps in the order of their commits.
 /// * **Slots.** `Acquire` takes all or none; at most `cap` holders per scope at any time, whatever races; with `fifo`
 ///   it is denied while an earlier accepted task that waits (`QUEUED`, `SUBMITTED`) lists the same scope. A release, and
-///   the end of a waiting task, makes the first waiting tasks of the freed scopes due at once.
+///   the admission or end of a waiting task, makes the first tasks that were denied in the freed scopes due at once,
+///   as many as there is room for: first in, first out within a user, users in turn.
+/// * **Fencing comes first.** A commit under another epoch is `Fenced`, even when the very same commit was applied
+///   before: its worker has lost the task and must not go on from a snapshot of somebody else's lease.
 /// * **Claims** raise the epoch; a task is claimable when it is due, or when its lease has expired at `now`.
 ///   A task never leaves the due index while it is not terminal, except by a release with `due: None`.
 /// * **Signals** make the task due at once, whoever holds its lease, and bump the revision, so that a decision made
