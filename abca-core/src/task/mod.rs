@@ -7,6 +7,8 @@ mod record;
 mod snapshot;
 mod spec;
 mod status;
+#[cfg(test)]
+mod walk;
 
 pub use change::apply;
 pub use decide::{Backend, decide};

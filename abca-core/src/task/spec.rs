@@ -64,7 +64,7 @@ pub struct Attachment {
 }
 
 /// A submission, as the caller wrote it: nothing is checked yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NewTask {
