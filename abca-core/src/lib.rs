@@ -14,6 +14,7 @@
 //! | [`link`] | what a session may say to the platform |
 //! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
 
+pub mod blueprint;
 pub mod compute;
 pub mod error;
 pub mod event;
@@ -30,6 +31,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod workflow;
 
 pub use error::{BoxError, Kind};
 pub use id::{EffectKey, EventSeq, SessionId, SignalId, TaskId, UserId};

@@ -1,0 +1,3 @@
+//! Integration tests of the core's public API, one binary.
+
+mod workflow_vectors;
