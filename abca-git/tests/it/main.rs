@@ -1,0 +1,6 @@
+//! The git program, the two repositories and the local forge, over real repositories on disk.
+
+mod bare;
+mod hands;
+mod hostile;
+mod support;
