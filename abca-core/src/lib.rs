@@ -15,6 +15,7 @@
 //! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
 
 pub mod blueprint;
+pub mod classify;
 pub mod compute;
 pub mod error;
 pub mod event;
@@ -30,6 +31,7 @@ pub mod store;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod time;
 pub mod workflow;
 
