@@ -1,0 +1,164 @@
+//! Where tools may go: the work tree and the temporary folder.
+//!
+//! The wall is the sandbox. These checks give the model a clear answer, and keep a careless call from going astray.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::text;
+
+/// The two folders, without symbolic links.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    root: PathBuf,
+    tmp: PathBuf,
+}
+
+impl Place {
+    /// # Errors
+    /// When one of them is not a directory.
+    pub fn new(root: &Path, tmp: &Path) -> Result<Self, String> {
+        let real = |what: &str, p: &Path| match p.canonicalize() {
+            Ok(real) if real.is_dir() => Ok(real),
+            Ok(_) => Err(format!("the {what} `{}` is not a directory", p.display())),
+            Err(e) => Err(format!("the {what} `{}` is not there: {e}", p.display())),
+        };
+        Ok(Self { root: real("work tree", root)?, tmp: real("temporary folder", tmp)? })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path as the model sees it: relative inside the work tree, else absolute.
+    pub fn show(&self, p: &Path) -> String {
+        match p.strip_prefix(&self.root) {
+            Ok(rest) if rest.as_os_str().is_empty() => ".".into(),
+            Ok(rest) => text::path(rest),
+            Err(_) => text::path(p),
+        }
+    }
+
+    /// Something that exists, links followed, inside.
+    pub fn existing(&self, path: &str) -> Result<PathBuf, String> {
+        let asked = self.absolute(path)?;
+        let real = asked.canonicalize().map_err(|e| self.not_there(path, &asked, &e))?;
+        self.inside(path, real)
+    }
+
+    /// Something that exists, its last link not followed, inside.
+    pub fn existing_link(&self, path: &str) -> Result<PathBuf, String> {
+        let asked = self.absolute(path)?;
+        match (asked.parent(), asked.file_name()) {
+            (Some(parent), Some(name)) => {
+                let real = parent.canonicalize().map_err(|e| self.not_there(path, &asked, &e))?.join(name);
+                real.symlink_metadata().map_err(|e| self.not_there(path, &asked, &e))?;
+                self.inside(path, real)
+            }
+            _ => self.existing(path),
+        }
+    }
+
+    /// A place to write to, which need not exist; not in `.git`.
+    pub fn writable(&self, path: &str) -> Result<PathBuf, String> {
+        if path.ends_with('/') {
+            return Err(format!("{} names a directory, not a file", text::quoted(path, 300)));
+        }
+        let asked = self.absolute(path)?;
+        // The part that exists is made real; what is to be made below must not climb.
+        let mut base = asked.as_path();
+        let mut below = Vec::new();
+        let real = loop {
+            match base.canonicalize() {
+                Ok(real) => break real,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if base.symlink_metadata().is_ok() {
+                        return Err(format!("{} is a symbolic link to nothing", text::quoted(path, 300)));
+                    }
+                    match (base.parent(), base.components().next_back()) {
+                        (Some(parent), Some(Component::Normal(name))) => {
+                            below.push(name);
+                            base = parent;
+                        }
+                        _ => return Err(format!("{} is not a usable path", text::quoted(path, 300))),
+                    }
+                }
+                Err(e) => return Err(format!("{} cannot be reached: {e}", text::quoted(path, 300))),
+            }
+        };
+        let mut real = real;
+        real.extend(below.iter().rev());
+        let real = self.inside(path, real)?;
+        let git = |name: &OsStr| name.eq_ignore_ascii_case(".git");
+        let inner = real.strip_prefix(&self.root).unwrap_or(&real);
+        if inner.components().any(|c| git(c.as_os_str())) || Path::new(path).components().any(|c| git(c.as_os_str())) {
+            return Err(format!(
+                "{} belongs to git's own files, which `Write` and `Edit` do not touch; use git commands",
+                text::quoted(path, 300)
+            ));
+        }
+        Ok(real)
+    }
+
+    /// Opens a regular file and nothing else; never waits.
+    pub fn open_regular(&self, real: &Path) -> Result<(File, std::fs::Metadata), String> {
+        let shown = self.show(real);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY)
+            .open(real)
+            .map_err(|e| format!("`{shown}` cannot be opened: {e}"))?;
+        let meta = file.metadata().map_err(|e| format!("`{shown}` cannot be examined: {e}"))?;
+        if meta.is_dir() {
+            return Err(format!("`{shown}` is a directory; use `Glob` or `ls` to see what is in it"));
+        }
+        if !meta.is_file() {
+            return Err(format!("`{shown}` is no regular file but a FIFO, socket or device; it is not read"));
+        }
+        Ok((file, meta))
+    }
+
+    fn absolute(&self, path: &str) -> Result<PathBuf, String> {
+        if path.is_empty() || path.contains('\0') {
+            return Err("the path is empty or holds a NUL character".into());
+        }
+        // `join` takes an absolute path as it is.
+        Ok(self.root.join(path))
+    }
+
+    fn inside(&self, asked: &str, real: PathBuf) -> Result<PathBuf, String> {
+        if real.starts_with(&self.root) || real.starts_with(&self.tmp) {
+            return Ok(real);
+        }
+        let asked = text::quoted(asked, 300);
+        Err(format!(
+            "{asked} is outside the work tree `{}` and the temporary folder `{}` (it leads to `{}`); use a path inside",
+            text::path(&self.root),
+            text::path(&self.tmp),
+            text::path(&real)
+        ))
+    }
+
+    fn not_there(&self, path: &str, asked: &Path, e: &io::Error) -> String {
+        let quoted = text::quoted(path, 300);
+        if e.kind() != io::ErrorKind::NotFound {
+            return format!("{quoted} cannot be reached: {e}");
+        }
+        let near = self.near(asked).map_or_else(String::new, |p| format!("; did you mean `{p}`?"));
+        format!("{quoted} does not exist (relative paths start at the work tree `{}`){near}", text::path(&self.root))
+    }
+
+    /// A file of the same stem or the same letters beside the one that is missing.
+    fn near(&self, asked: &Path) -> Option<String> {
+        let dir = asked.parent()?.canonicalize().ok()?;
+        let dir = self.inside("", dir).ok()?;
+        let (name, stem) = (asked.file_name()?, asked.file_stem()?);
+        let found = std::fs::read_dir(dir).ok()?.take(1_000).flatten().map(|e| e.path()).filter(|p| {
+            p.file_name().is_some_and(|n| n.eq_ignore_ascii_case(name)) || p.file_stem().is_some_and(|s| s == stem)
+        });
+        found.min().map(|p| self.show(&p))
+    }
+}
