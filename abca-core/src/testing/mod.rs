@@ -11,7 +11,9 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod chaos;
 mod clock;
+pub mod compute;
 pub mod model;
 
 pub use clock::{SeededIds, VirtualClock};

@@ -1,0 +1,1 @@
+//! The session link over the store and over the socket.
