@@ -93,6 +93,15 @@ pub enum LogEntry {
         /// What it found, for people.
         detail: String,
     },
+    /// The repositories were made: what the work starts from.
+    Cloned {
+        /// The branch that the work is proposed to.
+        base_branch: String,
+        /// The commit that it had.
+        base_sha: String,
+        /// The task's branch.
+        branch: String,
+    },
     /// The conversation begins: everything that the prompt's hash covers.
     ConversationStarted {
         /// The model, as `provider:id`.
@@ -158,8 +167,15 @@ pub enum LogEntry {
         /// The text as the model sees it.
         text: String,
     },
+    /// Old tool results were taken out of the conversation to make room: all in messages before this index.
+    ContextTrimmed {
+        /// The first message that keeps its results.
+        before: u64,
+    },
     /// The work is saved at the hidden ref.
     Checkpoint {
+        /// The turn that it was taken after.
+        turn: u32,
         /// The commit.
         sha: String,
     },
