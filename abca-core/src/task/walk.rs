@@ -1,5 +1,7 @@
 //! Random walks of `decide` through a hostile world: every promise of the task machine, checked at every step.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a test may count")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

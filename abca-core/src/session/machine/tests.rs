@@ -1,5 +1,7 @@
 //! The loop against scripted models, and its death at every point.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a test may count")]
+
 use serde_json::json;
 
 use super::*;
