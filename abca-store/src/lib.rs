@@ -1,1 +1,14 @@
-//! TaskStore and MemoryStore adapters of abca.
+//! Where abca keeps tasks: adapters of [`abca_core::store::TaskStore`].
+//!
+//! | type | feature | durable | shared by processes | for |
+//! | --- | --- | --- | --- | --- |
+//! | [`InProcess`] | – | no | no | tests, notebooks, tasks that may be forgotten |
+//! | [`Sqlite`] | `sqlite` (default) | yes | yes, on one machine | everything else on one machine |
+
+mod in_process;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use in_process::InProcess;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Sqlite, SqliteConfig};

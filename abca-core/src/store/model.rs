@@ -186,11 +186,14 @@ impl StoreModel {
         let turn = users.iter().filter(|u| ***u > user).chain(users.iter().filter(|u| ***u <= user));
         let mut woken: usize = 0;
         let mut chosen = Vec::new();
-        for lane in turn {
+        'scope: for lane in turn {
             let places = denied.range(((*lane).clone(), 0)..=((*lane).clone(), u64::MAX));
             for (ahead, (_, order)) in places.enumerate() {
                 let Some(row) = self.orders.get(order).and_then(|id| self.tasks.get(id)).map(|e| &e.row) else { break };
-                if row.room(&self.places) <= ahead || row.room_in(&scope, &self.places) <= woken {
+                if row.room_in(&scope, &self.places) <= woken {
+                    break 'scope;
+                }
+                if row.room(&self.places) <= ahead {
                     break;
                 }
                 woken = woken.saturating_add(1);

@@ -1,0 +1,50 @@
+//! What SQLite's result codes mean to a caller.
+
+use abca_core::store::{StoreError, StoreErrorKind};
+
+/// SQLite's primary result code, when the error is SQLite's.
+pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// The class of an error and what to do about it.
+pub(super) fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind as Kind;
+    match code(error) {
+        Some(5 | 6) => (Kind::Throttled, "another process holds the database's write lock; repeat later"),
+        Some(13) => (Kind::Full, "the disk or the database's quota is full; free some space, then repeat"),
+        Some(8) => (Kind::Unavailable, "the database or its folder is read-only; make it writable"),
+        Some(3 | 14 | 23) => (Kind::Unavailable, "the database cannot be opened; check the folder and its permissions"),
+        Some(10) => (Kind::Unavailable, "the disk did not read or write; check the file system"),
+        Some(11) => (Kind::Corrupt, "the database file is damaged; restore a backup, or save what `.recover` finds"),
+        Some(26) => (Kind::Incompatible, "the file is not an SQLite database; choose another folder"),
+        Some(18) => (Kind::Invalid, "a value is larger than SQLite's limit of 1 000 000 000 bytes"),
+        Some(1 | 19 | 20) => (Kind::Corrupt, "the tables are not what this program made"),
+        Some(_) => (Kind::Unavailable, "SQLite failed"),
+        None => match error {
+            sqlx::Error::PoolTimedOut => (Kind::Throttled, "every reader is busy; repeat later"),
+            sqlx::Error::PoolClosed => (Kind::Unavailable, "the store is closed"),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+                (Kind::Corrupt, "a column holds what this program did not write")
+            }
+            _ => (Kind::Unavailable, "the connection to the database failed"),
+        },
+    }
+}
+
+/// An error of an operation that changed nothing.
+pub(super) fn convert(op: &'static str, error: sqlx::Error) -> StoreError {
+    let (kind, advice) = classify(&error);
+    StoreError::new(kind, op, format!("{advice} ({error})")).with_source(error)
+}
+
+/// Stored bytes that cannot be read.
+pub(super) fn corrupt(op: &'static str, what: &str, error: impl std::fmt::Display) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, op, format!("{what} cannot be read: {error}"))
+}
+
+/// The same error for one more caller.
+pub(super) fn again(op: &'static str, error: &StoreError) -> StoreError {
+    StoreError::new(error.kind(), op, error.message())
+}

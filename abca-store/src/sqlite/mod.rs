@@ -1,0 +1,192 @@
+//! Tasks in one SQLite file, with one writer that commits in groups.
+
+mod call;
+mod error;
+mod open;
+mod read;
+mod rows;
+mod schema;
+mod shelf;
+mod transaction;
+mod write;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use abca_core::event::Event;
+use abca_core::id::IdempotencyKey;
+use abca_core::session::LogRecord;
+use abca_core::store::{
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
+    Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit, SubmitOutcome, TaskStore,
+};
+use abca_core::task::{Snapshot, Task};
+use abca_core::{SessionId, TaskId, Timestamp, UserId};
+use async_trait::async_trait;
+use sqlx::SqlitePool;
+use tokio::sync::{mpsc, oneshot};
+
+use call::{Beat, Call};
+use writer::{Message, Writer};
+
+pub use open::SqliteConfig;
+
+/// Tasks in `abca.db` in a folder: durable, shared by the processes of one machine.
+///
+/// One task of this process owns the only connection that writes. It takes whatever calls have queued up (at most 256)
+/// into one transaction, never waiting for more, and answers once that is on disk (write-ahead log,
+/// `synchronous=FULL`). Reads go to connections of their own and see every answered call.
+///
+/// Several processes may open the same folder: their transactions take turns (`busy_timeout`). Each remembers rows
+/// between transactions and forgets them when another process has written, so one busy process is fast, several
+/// share its speed. The folder must be on a local disk: SQLite's locks do not hold on network file systems.
+///
+/// # Cancel safety
+/// Dropping a future before the call is queued leaves it not done; after that it is carried out, unheard.
+///
+/// # Runtime
+/// Needs a tokio runtime, and the one that it was opened on must live as long as it is used.
+#[derive(Debug)]
+pub struct Sqlite {
+    queue: mpsc::Sender<Message>,
+    readers: SqlitePool,
+    file: PathBuf,
+}
+
+impl Sqlite {
+    /// Opens or makes the database in a folder, with defaults.
+    ///
+    /// # Errors
+    /// See [`Self::open_with`].
+    pub async fn open(folder: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_with(SqliteConfig::new(folder.as_ref())).await
+    }
+
+    /// Opens or makes a database, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`] when folder or file cannot be made or written, [`StoreErrorKind::Incompatible`]
+    /// when the file is not abca's or of a newer abca, [`StoreErrorKind::Corrupt`] when it is damaged,
+    /// [`StoreErrorKind::Full`] when there is no space, [`StoreErrorKind::Throttled`] when another process keeps it
+    /// locked.
+    pub async fn open_with(config: SqliteConfig) -> Result<Self, StoreError> {
+        let conn = config.writer().await?;
+        let readers = config.readers().await?;
+        let (queue, inbox) = mpsc::channel(config.queue.max(1));
+        tokio::spawn(Writer::new(conn, config.batch).run(inbox));
+        Ok(Self { queue, readers, file: config.file() })
+    }
+
+    /// The database file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Carries out what has been asked for before, then closes the database. Calls after it are refused as
+    /// [`StoreErrorKind::Unavailable`]. Without it the same happens, unheard, when the value is dropped and the
+    /// runtime lives on; what was answered is durable either way.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`] when the file could not be closed cleanly, or was closed before.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Close(reply)).await.map_err(|_| closed("close"))?;
+        self.readers.close().await;
+        answer.await.map_err(|_| closed("close"))?
+    }
+
+    async fn ask<T>(
+        &self,
+        op: &'static str,
+        call: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Call,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Message::Call(call(reply))).await.map_err(|_| closed(op))?;
+        let gone =
+            || StoreError::new(StoreErrorKind::Unknown, op, "the writer ended before it answered: repeat the call");
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn closed(op: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, op, "the store is closed")
+}
+
+#[async_trait]
+impl TaskStore for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn capabilities(&self) -> StoreCapabilities {
+        StoreCapabilities::new(true, true)
+    }
+
+    async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("submit", |reply| Call::Submit(batch, reply)).await
+    }
+
+    async fn commit(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("commit", |reply| Call::Commit(batch, reply)).await
+    }
+
+    async fn claim(&self, query: &ClaimQuery) -> Result<Vec<Snapshot>, StoreError> {
+        let query = query.clone();
+        self.ask("claim", |reply| Call::Claim(query, reply)).await
+    }
+
+    async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("renew", |reply| Call::Renew(batch, reply)).await
+    }
+
+    async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("release", |reply| Call::Release(batch, reply)).await
+    }
+
+    async fn signal(&self, batch: &[NewSignal]) -> Result<Vec<SignalOutcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("signal", |reply| Call::Signal(batch, reply)).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
+        let batch = batch.to_vec();
+        self.ask("append", |reply| Call::Append(batch, reply)).await
+    }
+
+    async fn heartbeat(&self, task: TaskId, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
+        let beat = Beat { task, session: session.clone(), now };
+        self.ask("heartbeat", |reply| Call::Heartbeat(beat, reply)).await
+    }
+
+    async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
+        read::load(&self.readers, ids).await
+    }
+
+    async fn find(&self, user: &UserId, key: &IdempotencyKey) -> Result<Option<TaskId>, StoreError> {
+        read::find(&self.readers, user, key).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Vec<Event>, StoreError> {
+        read::events(&self.readers, query).await
+    }
+
+    async fn log(&self, query: &LogQuery) -> Result<Vec<(u64, LogRecord)>, StoreError> {
+        read::log(&self.readers, query).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Vec<Task>, StoreError> {
+        read::list_tasks(&self.readers, query).await
+    }
+
+    async fn slots(&self) -> Result<Vec<SlotUsage>, StoreError> {
+        read::slots(&self.readers).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        read::next_due(&self.readers).await
+    }
+}

@@ -1,0 +1,87 @@
+//! The tables, and how an older database becomes this one.
+
+/// `abca` in ASCII: how SQLite knows the file as ours.
+pub(super) const APPLICATION_ID: i64 = 0x6162_6361;
+
+/// Every migration, oldest first; the database's version is how many it has seen (`PRAGMA user_version`).
+///
+/// A published migration never changes. Leases, due times, heartbeats and counters live in `state`, so that the wide
+/// row of `task` is written only when the task changes. `state.look_at` is the earlier of due time and lease expiry.
+pub(super) const MIGRATIONS: &[&str] = &["
+CREATE TABLE task (
+    ord    INTEGER PRIMARY KEY,
+    id     TEXT NOT NULL UNIQUE,
+    user   TEXT NOT NULL,
+    idem   TEXT,
+    hash   TEXT NOT NULL,
+    status TEXT NOT NULL,
+    repo   TEXT,
+    record TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX task_key ON task (user, idem) WHERE idem IS NOT NULL;
+CREATE INDEX task_user ON task (user, id);
+CREATE INDEX task_repo ON task (repo, id) WHERE repo IS NOT NULL;
+CREATE INDEX task_open ON task (status, id) WHERE status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT');
+
+CREATE TABLE state (
+    ord         INTEGER PRIMARY KEY REFERENCES task (ord),
+    revision    INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL,
+    look_at     INTEGER,
+    due         INTEGER,
+    lease_until INTEGER,
+    worker      TEXT,
+    denied      INTEGER NOT NULL,
+    woken       INTEGER,
+    heartbeat   INTEGER,
+    events      INTEGER NOT NULL,
+    log_len     INTEGER NOT NULL,
+    commits     TEXT NOT NULL,
+    owed        TEXT
+) STRICT;
+CREATE INDEX state_look ON state (look_at) WHERE look_at IS NOT NULL;
+
+CREATE TABLE signal (
+    ord  INTEGER NOT NULL REFERENCES task (ord),
+    id   TEXT NOT NULL,
+    n    INTEGER NOT NULL,
+    body TEXT,
+    PRIMARY KEY (ord, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE slot (
+    taken INTEGER PRIMARY KEY,
+    scope TEXT NOT NULL,
+    ord   INTEGER NOT NULL REFERENCES task (ord),
+    UNIQUE (scope, ord)
+) STRICT;
+CREATE INDEX slot_task ON slot (ord);
+
+CREATE TABLE waiting (
+    scope  TEXT NOT NULL,
+    ord    INTEGER NOT NULL REFERENCES task (ord),
+    user   TEXT NOT NULL,
+    denied INTEGER NOT NULL,
+    PRIMARY KEY (scope, ord)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX waiting_denied ON waiting (scope, user, ord) WHERE denied = 1;
+
+CREATE TABLE event (
+    ord  INTEGER NOT NULL,
+    seq  INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (ord, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log (
+    ord  INTEGER NOT NULL,
+    seq  INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (ord, seq)
+) STRICT, WITHOUT ROWID;
+"];
+
+/// The version that this program writes.
+pub(super) fn version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
