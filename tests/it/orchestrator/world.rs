@@ -52,6 +52,8 @@ pub enum Act {
     Deaf,
     /// Registers and reports, but does not end.
     Linger,
+    /// Says nothing and hears nothing: the test speaks for it.
+    Mute,
 }
 
 /// What sessions do, by user and attempt; and what they did.
@@ -113,6 +115,9 @@ impl Script {
         if act == Act::CrashEarly {
             return Ok("crashed early".to_owned());
         }
+        if act == Act::Mute {
+            std::future::pending::<()>().await;
+        }
         let registered = self.link.register(task, session).await?;
         if act == Act::Deaf {
             std::future::pending::<()>().await;
@@ -127,7 +132,7 @@ impl Script {
             match act {
                 Act::Succeed(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
                 Act::Hang => std::future::pending().await,
-                Act::Fail | Act::Crash | Act::CrashEarly | Act::Deaf | Act::Linger => {}
+                Act::Fail | Act::Crash | Act::CrashEarly | Act::Deaf | Act::Linger | Act::Mute => {}
             }
         };
         let told = tokio::select! {
@@ -146,7 +151,7 @@ impl Script {
                 self.link.report(task, session, &report(Verdict::Succeeded)).await?;
                 std::future::pending::<()>().await;
             }
-            Act::Crash | Act::CrashEarly | Act::Hang | Act::Deaf => return Ok("crashed".to_owned()),
+            Act::Crash | Act::CrashEarly | Act::Hang | Act::Deaf | Act::Mute => return Ok("crashed".to_owned()),
         }
         Ok("reported".to_owned())
     }
