@@ -14,6 +14,7 @@
 pub mod chaos;
 mod clock;
 pub mod compute;
+pub mod forge;
 pub mod model;
 
 pub use clock::{SeededIds, VirtualClock};
