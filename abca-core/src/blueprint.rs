@@ -6,7 +6,9 @@ use crate::compute::NetworkMode;
 use crate::git::RepoRef;
 use crate::id::UserId;
 use crate::money::MicroUsd;
-use crate::task::{NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, limits};
+use crate::task::{
+    NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, is_branch_name, limits,
+};
 use crate::time::Millis;
 use crate::workflow::Workflow;
 
@@ -258,6 +260,22 @@ impl Blueprint {
             let problem = format!("is longer than {SYSTEM_PROMPT_OVERRIDES_BYTES} bytes: shorten it");
             return Err(InvalidSetting::new("system_prompt_overrides", problem));
         }
+        let commands = [
+            ("build_command", &self.build_command),
+            ("test_command", &self.test_command),
+            ("lint_command", &self.lint_command),
+        ];
+        for (field, command) in commands {
+            if let Some(Err(problem)) = command.as_deref().map(check_command) {
+                return Err(InvalidSetting::new(field, problem));
+            }
+        }
+        if let Some(Err(problem)) = self.model.as_deref().map(check_model_name) {
+            return Err(InvalidSetting::new("model", problem));
+        }
+        if self.base_branch.as_deref().is_some_and(|b| !is_branch_name(b)) {
+            return Err(InvalidSetting::new("base_branch", "is not a branch name that git accepts: correct it"));
+        }
         if !self.egress_allowlist.is_empty() {
             let problem = "needs the egress proxy, which does not exist in this version: leave the list empty";
             return Err(InvalidSetting::new("egress_allowlist", problem));
@@ -290,6 +308,9 @@ impl PlatformDefaults {
     /// # Errors
     /// [`InvalidSetting`] names the first that is out of its range.
     pub fn check(&self) -> Result<(), InvalidSetting> {
+        if let Some(Err(problem)) = self.model.as_deref().map(check_model_name) {
+            return Err(InvalidSetting::new("model", problem));
+        }
         self.limits.check()
     }
 }
@@ -344,6 +365,7 @@ fn slots(
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::workflow::resolve;
@@ -411,10 +433,7 @@ mod tests {
         assert_eq!(limits_of(&none, Some(&empty), &platform), resolved(100));
         assert_eq!(limits_of(&none, Some(&repository), &platform), resolved(200));
 
-        let mut task = NewTask::default();
-        task.max_turns = Some(7);
-        task.max_budget_micro_usd = Some(MicroUsd::cents(50));
-        task.approval_timeout_s = Some(60);
+        let task = NewTask::default().max_turns(7).budget(MicroUsd::cents(50)).approval_timeout_s(60);
         let expected = ResolvedLimits {
             max_turns: 7,
             max_budget: Some(MicroUsd::cents(50)),

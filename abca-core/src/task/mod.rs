@@ -4,9 +4,11 @@ mod change;
 mod decide;
 mod liveness;
 mod record;
+mod scope;
 mod snapshot;
 mod spec;
 mod status;
+mod submit;
 #[cfg(test)]
 mod walk;
 
@@ -17,9 +19,14 @@ pub use record::{
     CancelRequest, CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, PullRequestRef, SessionPhase,
     SessionRecord, SessionReport, StopCause, Stopping, Task, Verdict, Verification,
 };
+pub use scope::{InitialScope, InvalidScope};
 pub use snapshot::{
     Change, Decision, Effect, EffectKind, Observation, OwedEffect, Query, Signal, SignalKind, SlotChange, SlotLimit,
     SlotScope, Snapshot,
 };
 pub use spec::{Attachment, ChannelSource, NewTask, ResolvedLimits, TaskSpec, limits};
 pub use status::{Cause, TRANSITIONS, TaskStatus, Transition};
+pub use submit::{
+    ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES, COMMAND_BYTES, SubmitError, SubmitErrorCode, accept,
+};
+pub(crate) use submit::{check_command, check_model_name, is_branch_name};

@@ -125,6 +125,24 @@ pub struct NewTask {
     /// Details of the channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub channel_metadata: BTreeMap<String, String>,
+    /// What the builder could not read; [`super::accept`] refuses it.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty", serialize_with = "refuse_deferred")]
+    pub(super) deferred: Vec<Deferred>,
+}
+
+/// What is wrong with a field, kept until the submission is checked, so that the builder never fails or panics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deferred {
+    /// Which field.
+    pub(super) field: &'static str,
+    /// What is wrong with it and what to do.
+    pub(super) message: String,
+}
+
+/// A submission that holds an unreadable value must not travel without it: a wrong budget would become none.
+fn refuse_deferred<S: serde::Serializer>(deferred: &[Deferred], _: S) -> Result<S::Ok, S::Error> {
+    let said: Vec<String> = deferred.iter().map(|d| format!("`{}`: {}", d.field, d.message)).collect();
+    Err(serde::ser::Error::custom(said.join("; ")))
 }
 
 /// A checked submission: what the task will do, for ever the same.

@@ -1,0 +1,674 @@
+//! From a submission to a task: the builder that callers write it with, and the checks it must pass.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::spec::Deferred;
+use super::{Attachment, ChannelSource, InitialScope, NewTask, Task, TaskSpec, TaskStatus, limits};
+use crate::blueprint::{Blueprint, OnboardingStatus, PlatformDefaults, resolve_limits};
+use crate::event::{EventType, NewEvent};
+use crate::git::RepoRef;
+use crate::id::{IdempotencyKey, TaskId, UserId};
+use crate::money::MicroUsd;
+use crate::store::Submit;
+use crate::time::Timestamp;
+use crate::workflow::{ResolveError, SuppliedInputs, Workflow, excerpt, resolve};
+
+/// Longest build, test or lint command, in bytes.
+pub const COMMAND_BYTES: usize = 8_192;
+/// Largest attachment, in bytes.
+pub const ATTACHMENT_BYTES: u64 = 10 << 20;
+/// Most bytes of all attachments together.
+pub const ATTACHMENTS_TOTAL_BYTES: u64 = 50 << 20;
+/// Media types that an attachment may have.
+pub const ATTACHMENT_TYPES: [&str; 8] = [
+    "image/png",
+    "image/jpeg",
+    "text/plain",
+    "text/csv",
+    "text/markdown",
+    "text/x-log",
+    "application/json",
+    "application/pdf",
+];
+
+macro_rules! error_codes {
+    ($( $(#[$doc:meta])* $variant:ident = $wire:literal; )+) => {
+        /// Why a submission is refused: the reference platform's codes (`behaviour.md` 3.8).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum SubmitErrorCode { $( $(#[$doc])* $variant, )+ }
+
+        impl SubmitErrorCode {
+            /// The code on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $wire, )+ }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// A field is missing, malformed or out of its range.
+    Validation = "VALIDATION_ERROR";
+    /// The repository is not one that this platform works on.
+    RepoNotOnboarded = "REPO_NOT_ONBOARDED";
+    /// The platform cannot do this: its own settings are wrong, or a part does not exist yet.
+    ServiceUnavailable = "SERVICE_UNAVAILABLE";
+    /// An attachment is larger than [`ATTACHMENT_BYTES`].
+    AttachmentTooLarge = "ATTACHMENT_TOO_LARGE";
+    /// All attachments together are larger than [`ATTACHMENTS_TOTAL_BYTES`].
+    AttachmentsTotalTooLarge = "ATTACHMENTS_TOTAL_TOO_LARGE";
+    /// An attachment's media type is not one of [`ATTACHMENT_TYPES`].
+    AttachmentInvalidType = "ATTACHMENT_INVALID_TYPE";
+    /// An attachment's checksum or size cannot be right.
+    AttachmentInvalidContent = "ATTACHMENT_INVALID_CONTENT";
+    /// An attachment's name could be mistaken for a path or an option.
+    AttachmentInvalidFilename = "ATTACHMENT_INVALID_FILENAME";
+}
+
+impl fmt::Display for SubmitErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A submission is refused; nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SubmitError {
+    /// What callers branch on.
+    pub code: SubmitErrorCode,
+    /// The field that it is about, as the reference platform's wire names it, e.g. `max_budget_usd`.
+    pub field: &'static str,
+    /// What is wrong, the limit, and what to do.
+    pub message: String,
+}
+
+impl SubmitError {
+    fn new(code: SubmitErrorCode, field: &'static str, message: impl Into<String>) -> Self {
+        Self { code, field, message: message.into() }
+    }
+
+    fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::new(SubmitErrorCode::Validation, field, message)
+    }
+}
+
+/// Writing a submission. Nothing is checked here: what cannot be a value is kept, and [`accept`] refuses it.
+impl NewTask {
+    /// A task on a repository: `owner/name`, or the absolute path of a local one.
+    pub fn new(repo: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { repo: Some(repo.into()), task_description: Some(description.into()), ..Self::default() }
+    }
+
+    /// Replaces the description.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.task_description = Some(text.into());
+        self
+    }
+
+    /// The issue to resolve; the description may then be empty.
+    #[must_use]
+    pub fn issue(mut self, number: u64) -> Self {
+        self.issue_number = Some(number);
+        self
+    }
+
+    /// The pull request to work on, for workflows that take one.
+    #[must_use]
+    pub fn pull_request(mut self, number: u64) -> Self {
+        self.pr_number = Some(number);
+        self
+    }
+
+    /// The workflow: `domain/name-vN`, optionally `@version`. Default `coding/new-task-v1`.
+    #[must_use]
+    pub fn workflow(mut self, reference: impl Into<String>) -> Self {
+        self.workflow_ref = Some(reference.into());
+        self
+    }
+
+    /// Most model turns, within [`limits::MAX_TURNS`].
+    #[must_use]
+    pub fn max_turns(mut self, turns: u32) -> Self {
+        self.max_turns = Some(turns);
+        self
+    }
+
+    /// Most that may be spent on models, within [`limits::BUDGET`].
+    #[must_use]
+    pub fn budget(mut self, amount: MicroUsd) -> Self {
+        self.max_budget_micro_usd = Some(amount);
+        self.settle("max_budget_usd", None)
+    }
+
+    /// Most that may be spent on models, in dollars, e.g. `3.00`. A text that is no amount is refused at submission.
+    #[must_use]
+    pub fn budget_usd(mut self, amount: impl AsRef<str>) -> Self {
+        let parsed = amount.as_ref().parse::<MicroUsd>();
+        self.max_budget_micro_usd = parsed.as_ref().ok().copied();
+        self.settle("max_budget_usd", parsed.err().map(|e| e.to_string()))
+    }
+
+    /// The model, as `provider:id`.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The build command, run before and after the agent.
+    #[must_use]
+    pub fn build(mut self, command: impl Into<String>) -> Self {
+        self.build_command = Some(command.into());
+        self
+    }
+
+    /// The test command, run before and after the agent.
+    #[must_use]
+    pub fn test(mut self, command: impl Into<String>) -> Self {
+        self.test_command = Some(command.into());
+        self
+    }
+
+    /// The lint command, run before and after the agent.
+    #[must_use]
+    pub fn lint(mut self, command: impl Into<String>) -> Self {
+        self.lint_command = Some(command.into());
+        self
+    }
+
+    /// The branch to start from and to propose to. Default: the repository's default branch.
+    #[must_use]
+    pub fn base_branch(mut self, branch: impl Into<String>) -> Self {
+        self.base_branch = Some(branch.into());
+        self
+    }
+
+    /// Keeps the full trajectory.
+    #[must_use]
+    pub fn trace(mut self, keep: bool) -> Self {
+        self.trace = keep;
+        self
+    }
+
+    /// Adds a file.
+    #[must_use]
+    pub fn attach(mut self, attachment: Attachment) -> Self {
+        self.attachments.push(attachment);
+        self
+    }
+
+    /// Seconds a human gate waits, within [`limits::APPROVAL_TIMEOUT_SECS`].
+    #[must_use]
+    pub fn approval_timeout_s(mut self, seconds: u32) -> Self {
+        self.approval_timeout_s = Some(seconds);
+        self
+    }
+
+    /// Approves a scope in advance; see [`InitialScope`].
+    #[must_use]
+    pub fn approve(mut self, scope: impl Into<String>) -> Self {
+        self.initial_approvals.push(scope.into());
+        self
+    }
+
+    /// The same key by the same user answers with the same task. A text that is no key is refused at submission.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        let parsed = IdempotencyKey::new(key);
+        let problem = parsed.as_ref().err().map(ToString::to_string);
+        self.idempotency_key = parsed.ok();
+        self.settle("idempotency_key", problem)
+    }
+
+    /// Where it came in.
+    #[must_use]
+    pub fn channel(mut self, source: ChannelSource) -> Self {
+        self.channel_source = source;
+        self
+    }
+
+    /// Keeps or forgets what is wrong with a field.
+    fn settle(mut self, field: &'static str, problem: Option<String>) -> Self {
+        self.deferred.retain(|d| d.field != field);
+        self.deferred.extend(problem.map(|message| Deferred { field, message }));
+        self
+    }
+}
+
+/// Checks a submission and makes it a task in `SUBMITTED`, with its first event.
+///
+/// Every check that needs no I/O, in the reference's order (`behaviour.md` 3.3); the first that fails decides. Screening by
+/// guardrails and the uniqueness of the idempotency key are the caller's and the store's. The limits are frozen here.
+///
+/// `blueprint` is the repository's, if it has one. Total and deterministic: equal inputs give equal outputs.
+///
+/// # Errors
+/// [`SubmitError`] says which field, which limit and what to do. [`SubmitErrorCode::ServiceUnavailable`] is not the
+/// caller's fault: the blueprint cannot be honoured, or a part of the platform is not there yet.
+pub fn accept(
+    new: NewTask,
+    user: &UserId,
+    id: TaskId,
+    now: Timestamp,
+    blueprint: Option<&Blueprint>,
+    platform: &PlatformDefaults,
+) -> Result<Submit, SubmitError> {
+    let workflow = resolve(new.workflow_ref.as_deref(), new.repo.is_some()).map_err(|e| match e {
+        ResolveError::RepoNeeded => SubmitError::invalid("repo", e.to_string()),
+        ResolveError::Grammar { .. }
+        | ResolveError::Unknown { .. }
+        | ResolveError::OtherVersion { .. }
+        | ResolveError::NotBuilt { .. } => SubmitError::invalid("workflow_ref", e.to_string()),
+    })?;
+    let model = resolve_model(&new, blueprint, workflow, platform)?;
+    let repo = check_repo(&new, workflow)?;
+    check_onboarded(repo.as_ref(), blueprint, platform)?;
+    check_inputs(&new, workflow)?;
+    check_text_and_limits(&new)?;
+    check_commands(&new)?;
+    check_attachments(&new.attachments)?;
+    check_approvals(&new)?;
+    check_deferred(&new, "idempotency_key")?;
+
+    let payload_hash = payload_hash(&new)?;
+    let limits = resolve_limits(&new, user, repo.as_ref(), blueprint, workflow, platform);
+    let of_repo = |own: Option<String>, of: fn(&Blueprint) -> &Option<String>| own.or_else(|| of(blueprint?).clone());
+    let event = created(&new, repo.as_ref(), workflow, now);
+    let spec = TaskSpec {
+        repo,
+        task_description: new.task_description.filter(|t| !t.trim().is_empty()),
+        issue_number: new.issue_number,
+        pr_number: new.pr_number,
+        workflow_id: workflow.id.clone(),
+        workflow_version: workflow.version.clone(),
+        model,
+        build_command: of_repo(new.build_command, |b| &b.build_command),
+        test_command: of_repo(new.test_command, |b| &b.test_command),
+        lint_command: of_repo(new.lint_command, |b| &b.lint_command),
+        base_branch: of_repo(new.base_branch, |b| &b.base_branch),
+        trace: new.trace,
+        read_only: workflow.read_only,
+        system_prompt_overrides: blueprint.and_then(|b| b.system_prompt_overrides.clone()),
+        attachments: new.attachments,
+        initial_approvals: new.initial_approvals,
+        channel_source: new.channel_source,
+        channel_metadata: new.channel_metadata,
+        limits,
+    };
+    let task = Task {
+        id,
+        user: user.clone(),
+        spec,
+        idempotency_key: new.idempotency_key,
+        status: TaskStatus::Submitted,
+        status_at: now,
+        created_at: now,
+        updated_at: now,
+        admitted_at: None,
+        queued_at: None,
+        admission_attempts: 0,
+        started_at: None,
+        completed_at: None,
+        attempt: 0,
+        not_before: None,
+        prepared: None,
+        session: None,
+        awaiting: None,
+        cancel: None,
+        report: None,
+        failure: None,
+    };
+    Ok(Submit { task, payload_hash, events: vec![event], due_at: now })
+}
+
+fn created(new: &NewTask, repo: Option<&RepoRef>, workflow: &Workflow, now: Timestamp) -> NewEvent {
+    let mut event = NewEvent::new(EventType::TaskCreated, now)
+        .with("channel_source", serde_json::to_value(new.channel_source).unwrap_or_default())
+        .with("workflow", format!("{}@{}", workflow.id, workflow.version));
+    if let Some(repo) = repo {
+        event = event.with("repo", repo.to_string());
+    }
+    if let Some(number) = new.issue_number {
+        event = event.with("issue_number", number);
+    }
+    event
+}
+
+/// Task, then repository, then workflow, then platform; what comes out must be allowed here.
+fn resolve_model(
+    new: &NewTask,
+    blueprint: Option<&Blueprint>,
+    workflow: &Workflow,
+    platform: &PlatformDefaults,
+) -> Result<Option<String>, SubmitError> {
+    if let Some(violation) = workflow.check_model(&platform.allowed_models) {
+        return Err(SubmitError::invalid("workflow_ref", violation.message));
+    }
+    let preferred = workflow.agent_config.model.as_ref();
+    if let Some(fixed) = preferred.filter(|m| !m.allow_task_override) {
+        if new.model.as_ref().is_some_and(|m| *m != fixed.id) {
+            let message = format!("`model` is fixed to `{}` by `{}`: leave it out", fixed.id, workflow.id);
+            return Err(SubmitError::invalid("model", message));
+        }
+        return Ok(Some(fixed.id.clone()));
+    }
+    if let Some(model) = &new.model {
+        check_model_name(model)
+            .map_err(|p| SubmitError::invalid("model", format!("`model` `{}` {p}", excerpt(model))))?;
+    }
+    let model = new
+        .model
+        .as_ref()
+        .or_else(|| blueprint?.model.as_ref())
+        .or(preferred.map(|m| &m.id))
+        .or(platform.model.as_ref());
+    match model {
+        Some(m) if !platform.allowed_models.is_empty() && !platform.allowed_models.contains(m) => {
+            let allowed = platform.allowed_models.join(", ");
+            let message = format!("`model` `{}` is not allowed on this platform: use one of {allowed}", excerpt(m));
+            Err(SubmitError::invalid("model", message))
+        }
+        found => Ok(found.cloned()),
+    }
+}
+
+fn check_repo(new: &NewTask, workflow: &Workflow) -> Result<Option<RepoRef>, SubmitError> {
+    match &new.repo {
+        Some(text) => {
+            text.parse().map(Some).map_err(|e: crate::git::InvalidRepo| SubmitError::invalid("repo", e.to_string()))
+        }
+        None if workflow.needs_repo() => {
+            let message = format!("`repo` is missing and `{}` needs one: name a repository", workflow.id);
+            Err(SubmitError::invalid("repo", message))
+        }
+        None => Ok(None),
+    }
+}
+
+fn check_onboarded(
+    repo: Option<&RepoRef>,
+    blueprint: Option<&Blueprint>,
+    platform: &PlatformDefaults,
+) -> Result<(), SubmitError> {
+    let Some(repo) = repo else { return Ok(()) };
+    let refused = match blueprint {
+        Some(Blueprint { status: OnboardingStatus::Removed, .. }) => true,
+        Some(Blueprint { status: OnboardingStatus::Active, .. }) => false,
+        None => platform.require_onboarding,
+    };
+    if refused {
+        let message = format!("`{repo}` is not onboarded here: ask the operator to onboard it");
+        return Err(SubmitError::new(SubmitErrorCode::RepoNotOnboarded, "repo", message));
+    }
+    match blueprint.map(|b| b.check(platform)) {
+        Some(Err(e)) => {
+            let message = format!("the settings of `{repo}` cannot be used: {e}");
+            Err(SubmitError::new(SubmitErrorCode::ServiceUnavailable, "repo", message))
+        }
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+fn check_inputs(new: &NewTask, workflow: &Workflow) -> Result<(), SubmitError> {
+    let supplied = SuppliedInputs {
+        issue_number: new.issue_number.is_some(),
+        task_description: new.task_description.as_ref().is_some_and(|t| !t.trim().is_empty()),
+        pr_number: new.pr_number.is_some(),
+    };
+    workflow.check_inputs(supplied).map_err(|e| SubmitError::invalid("task_description", e.to_string()))?;
+    if new.pr_number.is_some() && !workflow.takes_pull_request() {
+        let message =
+            format!("`pr_number` is not for `{}`, which opens a pull request of its own: leave it out", workflow.id);
+        return Err(SubmitError::invalid("pr_number", message));
+    }
+    for (field, number) in [("pr_number", new.pr_number), ("issue_number", new.issue_number)] {
+        if number == Some(0) {
+            return Err(SubmitError::invalid(field, format!("`{field}` is 0: numbers start at 1")));
+        }
+    }
+    Ok(())
+}
+
+fn check_text_and_limits(new: &NewTask) -> Result<(), SubmitError> {
+    let length = new.task_description.as_ref().map_or(0, |t| t.encode_utf16().count());
+    if length > limits::DESCRIPTION_UTF16 {
+        let message = format!(
+            "`task_description` has {length} characters (UTF-16 units), at most {} are allowed: shorten it, or put the details into the repository or an issue",
+            limits::DESCRIPTION_UTF16
+        );
+        return Err(SubmitError::invalid("task_description", message));
+    }
+    if let Some(turns) = new.max_turns.filter(|n| !limits::MAX_TURNS.contains(n)) {
+        let message =
+            format!("`max_turns` is {turns}: set it from {} to {}", limits::MAX_TURNS.start(), limits::MAX_TURNS.end());
+        return Err(SubmitError::invalid("max_turns", message));
+    }
+    check_deferred(new, "max_budget_usd")?;
+    if let Some(budget) = new.max_budget_micro_usd.filter(|m| !limits::BUDGET.contains(m)) {
+        let message = format!(
+            "`max_budget_usd` is {}: set it from {} to {}",
+            exact_dollars(budget),
+            exact_dollars(*limits::BUDGET.start()),
+            exact_dollars(*limits::BUDGET.end())
+        );
+        return Err(SubmitError::invalid("max_budget_usd", message));
+    }
+    Ok(())
+}
+
+fn check_commands(new: &NewTask) -> Result<(), SubmitError> {
+    let commands = [
+        ("build_command", &new.build_command),
+        ("test_command", &new.test_command),
+        ("lint_command", &new.lint_command),
+    ];
+    for (field, command) in commands {
+        if let Some(Err(problem)) = command.as_deref().map(check_command) {
+            return Err(SubmitError::invalid(field, format!("`{field}` {problem}")));
+        }
+    }
+    match &new.base_branch {
+        Some(branch) if !is_branch_name(branch) => {
+            let message =
+                format!("`base_branch` `{}` is not a branch name that git accepts: correct it", excerpt(branch));
+            Err(SubmitError::invalid("base_branch", message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_attachments(attachments: &[Attachment]) -> Result<(), SubmitError> {
+    let Some(_) = attachments.first() else { return Ok(()) };
+    let refuse = |code, message: String| Err(SubmitError::new(code, "attachments", message));
+    if attachments.len() > limits::ATTACHMENTS {
+        let message = format!(
+            "there are {} attachments, at most {} are allowed: send fewer",
+            attachments.len(),
+            limits::ATTACHMENTS
+        );
+        return refuse(SubmitErrorCode::Validation, message);
+    }
+    let mut total: u64 = 0;
+    let mut names = BTreeSet::new();
+    for attachment in attachments {
+        let name = excerpt(&attachment.filename);
+        if !is_filename(&attachment.filename) || !names.insert(attachment.filename.as_str()) {
+            let message = format!(
+                "attachment `{name}` has no usable name: give each a name of its own, of 1 to 255 letters, digits, `.`, `_`, `-` and spaces, that starts with a letter or a digit and does not end with `-` or a space"
+            );
+            return refuse(SubmitErrorCode::AttachmentInvalidFilename, message);
+        }
+        if !ATTACHMENT_TYPES.contains(&attachment.content_type.as_str()) {
+            let kind = excerpt(&attachment.content_type);
+            let message =
+                format!("attachment `{name}` is of type `{kind}`: send one of {}", ATTACHMENT_TYPES.join(", "));
+            return refuse(SubmitErrorCode::AttachmentInvalidType, message);
+        }
+        if attachment.size_bytes > ATTACHMENT_BYTES {
+            let message = format!(
+                "attachment `{name}` has {} bytes, at most {ATTACHMENT_BYTES} are allowed: send a smaller one",
+                attachment.size_bytes
+            );
+            return refuse(SubmitErrorCode::AttachmentTooLarge, message);
+        }
+        let sum = &attachment.checksum_sha256;
+        if attachment.size_bytes == 0
+            || sum.len() != 64
+            || !sum.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
+            let message =
+                format!("attachment `{name}` is empty or has no SHA-256 of 64 lower-case hex digits: correct it");
+            return refuse(SubmitErrorCode::AttachmentInvalidContent, message);
+        }
+        total = total.saturating_add(attachment.size_bytes);
+    }
+    if total > ATTACHMENTS_TOTAL_BYTES {
+        let message = format!(
+            "the attachments have {total} bytes together, at most {ATTACHMENTS_TOTAL_BYTES} are allowed: send fewer or smaller ones"
+        );
+        return refuse(SubmitErrorCode::AttachmentsTotalTooLarge, message);
+    }
+    let message = "attachments cannot be kept: this version has no artifact store yet (see docs/status.md); put their text into the description, an issue or the repository";
+    refuse(SubmitErrorCode::ServiceUnavailable, message.to_owned())
+}
+
+fn check_approvals(new: &NewTask) -> Result<(), SubmitError> {
+    let range = limits::APPROVAL_TIMEOUT_SECS;
+    if let Some(seconds) = new.approval_timeout_s.filter(|s| !range.contains(s)) {
+        let message = format!("`approval_timeout_s` is {seconds}: set it from {} to {}", range.start(), range.end());
+        return Err(SubmitError::invalid("approval_timeout_s", message));
+    }
+    if new.initial_approvals.len() > limits::INITIAL_APPROVALS {
+        let message = format!(
+            "`initial_approvals` has {} scopes, at most {} are allowed: give fewer",
+            new.initial_approvals.len(),
+            limits::INITIAL_APPROVALS
+        );
+        return Err(SubmitError::invalid("initial_approvals", message));
+    }
+    for (i, scope) in new.initial_approvals.iter().enumerate() {
+        if let Err(e) = scope.parse::<InitialScope>() {
+            return Err(SubmitError::invalid("initial_approvals", format!("`initial_approvals[{i}]`: {e}")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the builder could not read.
+fn check_deferred(new: &NewTask, field: &'static str) -> Result<(), SubmitError> {
+    match new.deferred.iter().find(|d| d.field == field) {
+        Some(d) => Err(SubmitError::invalid(field, format!("`{field}`: {}", d.message))),
+        None => Ok(()),
+    }
+}
+
+/// Whether text can be a command: not blank, no NUL, at most [`COMMAND_BYTES`].
+pub(crate) fn check_command(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty: give a command, or leave it out".to_owned());
+    }
+    if text.contains('\0') {
+        return Err("holds a NUL character: remove it".to_owned());
+    }
+    if text.len() > COMMAND_BYTES {
+        return Err(format!("has {} bytes, at most {COMMAND_BYTES} are allowed: put it into a script", text.len()));
+    }
+    Ok(())
+}
+
+/// Whether text can name a model: `provider:id`.
+pub(crate) fn check_model_name(text: &str) -> Result<(), &'static str> {
+    let fits = text.len() <= 1_024
+        && !text.chars().any(char::is_control)
+        && text.split_once(':').is_some_and(|(provider, id)| {
+            !provider.is_empty()
+                && provider.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+                && !id.trim().is_empty()
+        });
+    if fits { Ok(()) } else { Err("is not a model: write `provider:id`, e.g. `anthropic:claude-sonnet-4-6`") }
+}
+
+/// Whether git accepts a branch of this name (`git check-ref-format --branch`).
+pub(crate) fn is_branch_name(name: &str) -> bool {
+    let bad = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
+    name.len() <= 255
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && name != "@"
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.contains(bad)
+        && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
+}
+
+fn is_filename(name: &str) -> bool {
+    name.len() <= 255
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b' '))
+}
+
+/// Dollars without rounding, at least two decimals: `$0.01`, `$0.009999`.
+fn exact_dollars(amount: MicroUsd) -> String {
+    let MicroUsd(micro) = amount;
+    let fraction = format!("{:06}", micro % 1_000_000);
+    let kept = fraction.trim_end_matches('0');
+    format!("${}.{kept:0<2}", micro / 1_000_000)
+}
+
+/// Lower-case hex SHA-256 over the canonical JSON (sorted keys, no spaces) of what the caller asks for.
+///
+/// Without the idempotency key, and without the channel's metadata: a client that repeats a request asks for the same
+/// although its address or the gateway's request id is another.
+fn payload_hash(new: &NewTask) -> Result<String, SubmitError> {
+    let mut asked = new.clone();
+    asked.idempotency_key = None;
+    asked.channel_metadata.clear();
+    // Reached with nothing deferred; were something left, serialising would refuse it.
+    let value = serde_json::to_value(&asked).map_err(|e| SubmitError::invalid("task", e.to_string()))?;
+    let mut text = String::new();
+    write_canonical(&value, &mut text);
+    let digest = Sha256::digest(text.as_bytes());
+    Ok(digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    }))
+}
+
+/// Keys are sorted here, because the order of serde_json's map depends on a feature that any crate may switch on.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(object) => {
+            let sorted: std::collections::BTreeMap<_, _> = object.iter().collect();
+            out.push('{');
+            for (i, (key, entry)) in sorted.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(entry, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (i, entry) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_canonical(entry, out);
+            }
+            out.push(']');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => out.push_str(&value.to_string()),
+    }
+}
