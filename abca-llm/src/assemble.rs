@@ -17,8 +17,15 @@ pub(crate) const REDACTED: &str = "redacted_thinking:";
 #[derive(Debug)]
 enum Block {
     Text(String),
-    Thinking { text: String, signature: String },
-    Tool { id: String, name: String, arguments: String },
+    Thinking {
+        text: String,
+        signature: String,
+    },
+    Tool {
+        id: String,
+        name: String,
+        arguments: String,
+    },
     /// Something that we do not know. Its pieces are dropped.
     Unknown,
 }
@@ -129,7 +136,6 @@ impl Assembly {
         }
         Ok(())
     }
-
 
     /// The whole answer, or `None` when the provider has not said why it stopped.
     pub(crate) fn finish(&mut self) -> Option<ModelReply> {

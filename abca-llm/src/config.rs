@@ -180,7 +180,8 @@ pub struct BedrockConfig {
     pub endpoint_url: Option<String>,
     /// The profile of the shared AWS configuration.
     pub profile: Option<String>,
-    /// Fixed credentials; `None` takes the usual chain of AWS (environment, profile, SSO, web identity, instance).
+    /// Fixed credentials; `None` takes the usual chain of AWS (environment, profile, web identity, instance); this
+    /// build of the SDK knows neither SSO nor credential processes.
     pub keys: Option<AwsKeys>,
     /// Longest wait for a connection. Default 10 s.
     pub connect_timeout: Duration,

@@ -83,9 +83,7 @@ fn content_quarters(content: &Content) -> u64 {
             FRAME_TOKENS * 4 + quarters(&call.id) + quarters(&call.name) + input
         }
         Content::ToolResult(result) => {
-            FRAME_TOKENS * 4
-                + quarters(&result.tool_use_id)
-                + result.content.iter().map(content_quarters).sum::<u64>()
+            FRAME_TOKENS * 4 + quarters(&result.tool_use_id) + result.content.iter().map(content_quarters).sum::<u64>()
         }
     }
 }

@@ -174,13 +174,43 @@ mod tests {
     fn every_provider_s_way_to_say_it() {
         use ModelErrorKind as K;
         let table = [
-            (Some(400), "invalid_request_error", "", "prompt is too long: 214000 tokens > 200000 maximum", K::ContextTooLong),
-            (Some(400), "invalid_request_error", "", "input length and `max_tokens` exceed context limit: 1 + 2 > 2", K::ContextTooLong),
+            (
+                Some(400),
+                "invalid_request_error",
+                "",
+                "prompt is too long: 214000 tokens > 200000 maximum",
+                K::ContextTooLong,
+            ),
+            (
+                Some(400),
+                "invalid_request_error",
+                "",
+                "input length and `max_tokens` exceed context limit: 1 + 2 > 2",
+                K::ContextTooLong,
+            ),
             (Some(413), "request_too_large", "", "Request exceeds the maximum size", K::ContextTooLong),
             (Some(400), "invalid_request_error", "context_length_exceeded", "x", K::ContextTooLong),
-            (Some(400), "BadRequestError", "400", "This model's maximum context length is 4096 tokens.", K::ContextTooLong),
-            (Some(400), "exceed_context_size_error", "", "the request exceeds the available context size", K::ContextTooLong),
-            (Some(400), "invalid_request_error", "", "max_tokens: 200000 > 64000, which is the maximum allowed", K::BadRequest),
+            (
+                Some(400),
+                "BadRequestError",
+                "400",
+                "This model's maximum context length is 4096 tokens.",
+                K::ContextTooLong,
+            ),
+            (
+                Some(400),
+                "exceed_context_size_error",
+                "",
+                "the request exceeds the available context size",
+                K::ContextTooLong,
+            ),
+            (
+                Some(400),
+                "invalid_request_error",
+                "",
+                "max_tokens: 200000 > 64000, which is the maximum allowed",
+                K::BadRequest,
+            ),
             (Some(400), "invalid_request_error", "", "Your credit balance is too low", K::Access),
             (Some(401), "authentication_error", "", "invalid x-api-key", K::Access),
             (Some(403), "permission_error", "", "no", K::Access),

@@ -77,9 +77,8 @@ impl Endpoint {
         if !config.system_proxy {
             builder = builder.no_proxy();
         }
-        let client = builder
-            .build()
-            .map_err(|e| bad(format!("cannot set up https for {provider}: {}", root_cause(&e))))?;
+        let client =
+            builder.build().map_err(|e| bad(format!("cannot set up https for {provider}: {}", root_cause(&e))))?;
         let scrub = Scrub::new(headers.iter().map(|(_, v)| v).chain(config.extra_headers.iter().map(|(_, v)| v)));
         Ok(Self { provider, base_url, client, idle: config.idle_timeout, scrub })
     }

@@ -160,14 +160,21 @@ mod tests {
 
     #[test]
     fn specs_are_read_and_written() {
-        for text in ["anthropic:claude-opus-4-8", "bedrock:arn:aws:bedrock:x:1:p/us.anthropic.y-v1:0", "openai:a/b:c", "replay:/x/y:z.jsonl"] {
+        for text in [
+            "anthropic:claude-opus-4-8",
+            "bedrock:arn:aws:bedrock:x:1:p/us.anthropic.y-v1:0",
+            "openai:a/b:c",
+            "replay:/x/y:z.jsonl",
+        ] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["", "claude", "anthropic:", "gemini:x"] {
             let e = text.parse::<ModelSpec>().unwrap_err();
             assert_eq!(e.kind(), ModelErrorKind::Config);
             let words = e.to_string();
-            for form in ["anthropic:ID", "bedrock:ID", "openai:ID", "replay:FILE", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL"] {
+            for form in
+                ["anthropic:ID", "bedrock:ID", "openai:ID", "replay:FILE", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL"]
+            {
                 assert!(words.contains(form), "{words}");
             }
         }

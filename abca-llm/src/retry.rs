@@ -86,7 +86,10 @@ struct Policy {
 
 impl<C: ModelClient> fmt::Debug for Retry<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retry").field("client", &self.client).field("config", &self.policy.config).finish_non_exhaustive()
+        f.debug_struct("Retry")
+            .field("client", &self.client)
+            .field("config", &self.policy.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,9 +245,9 @@ impl<C: ModelClient> ModelClient for Retry<C> {
 mod tests {
     use std::sync::Mutex;
 
+    use super::*;
     use abca_core::model::{Message, ModelClientExt, Role};
     use abca_core::testing::model::{FakeModel, Step};
-    use super::*;
 
     /// Always the largest jitter.
     #[derive(Debug)]
@@ -294,10 +297,7 @@ mod tests {
         let (layer, seen) = retry(steps, RetryConfig::default());
         let start = Instant::now();
         assert_eq!(layer.complete(&request()).await.unwrap().text(), "done");
-        assert_eq!(
-            *seen.lock().unwrap(),
-            [(1, 1_000, false), (2, 2_000, false), (3, 4_000, true), (4, 8_000, false)]
-        );
+        assert_eq!(*seen.lock().unwrap(), [(1, 1_000, false), (2, 2_000, false), (3, 4_000, true), (4, 8_000, false)]);
         assert_eq!(start.elapsed(), Duration::from_secs(15));
     }
 

@@ -15,14 +15,28 @@ use crate::sse::SseEvent;
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Event {
-    MessageStart { message: Start },
-    ContentBlockStart { index: u64, content_block: BlockStart },
-    ContentBlockDelta { index: u64, delta: Delta },
+    MessageStart {
+        message: Start,
+    },
+    ContentBlockStart {
+        index: u64,
+        content_block: BlockStart,
+    },
+    ContentBlockDelta {
+        index: u64,
+        delta: Delta,
+    },
     ContentBlockStop {},
-    MessageDelta { delta: MessageDelta, #[serde(default)] usage: WireUsage },
+    MessageDelta {
+        delta: MessageDelta,
+        #[serde(default)]
+        usage: WireUsage,
+    },
     MessageStop {},
     Ping {},
-    Error { error: Value },
+    Error {
+        error: Value,
+    },
     /// New events may come at any time, says the API's versioning.
     #[serde(other)]
     Unknown,
@@ -47,10 +61,25 @@ struct WireUsage {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum BlockStart {
-    Text { #[serde(default)] text: String },
-    Thinking { #[serde(default)] thinking: String, #[serde(default)] signature: String },
-    RedactedThinking { data: String },
-    ToolUse { id: String, name: String, #[serde(default)] input: Value },
+    Text {
+        #[serde(default)]
+        text: String,
+    },
+    Thinking {
+        #[serde(default)]
+        thinking: String,
+        #[serde(default)]
+        signature: String,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        #[serde(default)]
+        input: Value,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -58,10 +87,18 @@ enum BlockStart {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Delta {
-    TextDelta { text: String },
-    InputJsonDelta { partial_json: String },
-    ThinkingDelta { thinking: String },
-    SignatureDelta { signature: String },
+    TextDelta {
+        text: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    ThinkingDelta {
+        thinking: String,
+    },
+    SignatureDelta {
+        signature: String,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -119,9 +156,7 @@ impl MessagesDecoder {
             Delta::TextDelta { text } => self.answer.text(NAME, index, text, out),
             Delta::InputJsonDelta { partial_json } => self.answer.arguments(NAME, index, &partial_json),
             Delta::ThinkingDelta { thinking } => self.answer.thinking(NAME, index, thinking, "", out),
-            Delta::SignatureDelta { signature } => {
-                self.answer.thinking(NAME, index, String::new(), &signature, out)
-            }
+            Delta::SignatureDelta { signature } => self.answer.thinking(NAME, index, String::new(), &signature, out),
             Delta::Unknown => Ok(()),
         }
     }
@@ -241,7 +276,11 @@ mod tests {
                 Content::Thinking { text: "hm".into(), signature: Some("sig".into()) },
                 Content::Thinking { text: String::new(), signature: Some("redacted_thinking:blob".into()) },
                 Content::text("so"),
-                Content::ToolUse(ToolCall { id: "t".into(), name: "Bash".into(), input: ToolInput::Json(json!({"a": 1})) }),
+                Content::ToolUse(ToolCall {
+                    id: "t".into(),
+                    name: "Bash".into(),
+                    input: ToolInput::Json(json!({"a": 1})),
+                }),
             ],
             stop: StopReason::ToolUse,
             usage: Usage { input_tokens: 9, output_tokens: 33, cache_read_tokens: 5, cache_write_tokens: 7 },

@@ -50,12 +50,30 @@ struct Block<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Kind<'a> {
-    Text { text: &'a str },
-    Image { source: Source<'a> },
-    Thinking { thinking: &'a str, signature: &'a str },
-    RedactedThinking { data: &'a str },
-    ToolUse { id: &'a str, name: &'a str, input: Cow<'a, Value> },
-    ToolResult { tool_use_id: &'a str, content: Vec<Block<'a>>, #[serde(skip_serializing_if = "is_false")] is_error: bool },
+    Text {
+        text: &'a str,
+    },
+    Image {
+        source: Source<'a>,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Cow<'a, Value>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        content: Vec<Block<'a>>,
+        #[serde(skip_serializing_if = "is_false")]
+        is_error: bool,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -113,12 +131,7 @@ impl<'a> Body<'a> {
 }
 
 fn tool(spec: &ToolSpec) -> WireTool<'_> {
-    WireTool {
-        name: &spec.name,
-        description: &spec.description,
-        input_schema: &spec.input_schema,
-        cache_control: None,
-    }
+    WireTool { name: &spec.name, description: &spec.description, input_schema: &spec.input_schema, cache_control: None }
 }
 
 fn message(message: &Message) -> WireMessage<'_> {
@@ -174,9 +187,8 @@ mod tests {
     fn a_whole_request() {
         let thinking = |text: &str, s: &str| Content::Thinking { text: text.into(), signature: Some(s.into()) };
         let call = |id: &str, input| Content::ToolUse(ToolCall { id: id.into(), name: "Bash".into(), input });
-        let result = |id: &str, content, is_error| {
-            Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error })
-        };
+        let result =
+            |id: &str, content, is_error| Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error });
         let image = || Content::Image { media_type: "image/png".into(), data: "AAAA".into() };
         let request = ModelRequest {
             model: "claude-x".into(),

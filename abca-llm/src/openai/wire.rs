@@ -242,9 +242,8 @@ mod tests {
     #[test]
     fn a_whole_request() {
         let call = |id: &str, input| Content::ToolUse(ToolCall { id: id.into(), name: "Read".into(), input });
-        let result = |id: &str, content, is_error| {
-            Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error })
-        };
+        let result =
+            |id: &str, content, is_error| Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error });
         let image = Content::Image { media_type: "image/png".into(), data: "AAAA".into() };
         let request = ModelRequest {
             model: "m".into(),
@@ -278,9 +277,7 @@ mod tests {
         };
         let options = Options { max_completion_tokens: true, include_usage: true, send_reasoning: false };
         let got = serde_json::to_value(Body::new(&request, options)).unwrap();
-        let call = |id: &str, arguments: &str| {
-            json!({"id": id, "type": "function", "function": {"name": "Read", "arguments": arguments}})
-        };
+        let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "Read", "arguments": arguments}});
         assert_eq!(
             got,
             json!({

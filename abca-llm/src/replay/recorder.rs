@@ -111,7 +111,9 @@ impl<C: ModelClient> ModelClient for Recorder<C> {
         let tape = self.tape.clone();
         Ok(Box::pin(stream.map(move |event| {
             let event = event?;
-            if let (ModelEvent::Done(reply), Some(print)) = (&event, print.take_if(|_| matches!(event, ModelEvent::Done(_)))) {
+            if let (ModelEvent::Done(reply), Some(print)) =
+                (&event, print.take_if(|_| matches!(event, ModelEvent::Done(_))))
+            {
                 tape.write(call, print, reply)?;
             }
             Ok(event)
