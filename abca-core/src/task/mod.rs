@@ -1,5 +1,7 @@
 //! The task: its record, its closed transition table, and the machine that moves it.
 
+mod attachments;
+mod builder;
 mod change;
 mod decide;
 mod liveness;
@@ -12,6 +14,7 @@ mod submit;
 #[cfg(test)]
 mod walk;
 
+pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES};
 pub use change::apply;
 pub use decide::{Backend, decide};
 pub use liveness::{Liveness, judge};
@@ -26,7 +29,5 @@ pub use snapshot::{
 };
 pub use spec::{Attachment, ChannelSource, NewTask, ResolvedLimits, TaskSpec, limits};
 pub use status::{Cause, TRANSITIONS, TaskStatus, Transition};
-pub use submit::{
-    ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES, COMMAND_BYTES, SubmitError, SubmitErrorCode, accept,
-};
+pub use submit::{COMMAND_BYTES, SubmitError, SubmitErrorCode, accept};
 pub(crate) use submit::{check_command, check_model_name, is_branch_name};

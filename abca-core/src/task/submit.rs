@@ -1,17 +1,16 @@
-//! From a submission to a task: the builder that callers write it with, and the checks it must pass.
+//! From a submission to a task: the checks it must pass, and what is frozen when it does.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::spec::Deferred;
-use super::{Attachment, ChannelSource, InitialScope, NewTask, Task, TaskSpec, TaskStatus, limits};
+use super::attachments::check_attachments;
+use super::{InitialScope, NewTask, Task, TaskSpec, TaskStatus, limits};
 use crate::blueprint::{Blueprint, OnboardingStatus, PlatformDefaults, resolve_limits};
 use crate::event::{EventType, NewEvent};
 use crate::git::RepoRef;
-use crate::id::{IdempotencyKey, TaskId, UserId};
+use crate::id::{TaskId, UserId};
 use crate::money::MicroUsd;
 use crate::store::Submit;
 use crate::time::Timestamp;
@@ -19,22 +18,6 @@ use crate::workflow::{ResolveError, SuppliedInputs, Workflow, excerpt, resolve};
 
 /// Longest build, test or lint command, in bytes.
 pub const COMMAND_BYTES: usize = 8_192;
-/// Largest attachment, in bytes.
-pub const ATTACHMENT_BYTES: u64 = 10 << 20;
-/// Most bytes of all attachments together.
-pub const ATTACHMENTS_TOTAL_BYTES: u64 = 50 << 20;
-/// Media types that an attachment may have.
-pub const ATTACHMENT_TYPES: [&str; 8] = [
-    "image/png",
-    "image/jpeg",
-    "text/plain",
-    "text/csv",
-    "text/markdown",
-    "text/x-log",
-    "application/json",
-    "application/pdf",
-];
-
 macro_rules! error_codes {
     ($( $(#[$doc:meta])* $variant:ident = $wire:literal; )+) => {
         /// Why a submission is refused: the reference platform's codes (`behaviour.md` 3.8).
@@ -58,11 +41,11 @@ error_codes! {
     RepoNotOnboarded = "REPO_NOT_ONBOARDED";
     /// The platform cannot do this: its own settings are wrong, or a part does not exist yet.
     ServiceUnavailable = "SERVICE_UNAVAILABLE";
-    /// An attachment is larger than [`ATTACHMENT_BYTES`].
+    /// An attachment is larger than [`super::ATTACHMENT_BYTES`].
     AttachmentTooLarge = "ATTACHMENT_TOO_LARGE";
-    /// All attachments together are larger than [`ATTACHMENTS_TOTAL_BYTES`].
+    /// All attachments together are larger than [`super::ATTACHMENTS_TOTAL_BYTES`].
     AttachmentsTotalTooLarge = "ATTACHMENTS_TOTAL_TOO_LARGE";
-    /// An attachment's media type is not one of [`ATTACHMENT_TYPES`].
+    /// An attachment's media type is not one of [`super::ATTACHMENT_TYPES`].
     AttachmentInvalidType = "ATTACHMENT_INVALID_TYPE";
     /// An attachment's checksum or size cannot be right.
     AttachmentInvalidContent = "ATTACHMENT_INVALID_CONTENT";
@@ -89,156 +72,12 @@ pub struct SubmitError {
 }
 
 impl SubmitError {
-    fn new(code: SubmitErrorCode, field: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: SubmitErrorCode, field: &'static str, message: impl Into<String>) -> Self {
         Self { code, field, message: message.into() }
     }
 
     fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::new(SubmitErrorCode::Validation, field, message)
-    }
-}
-
-/// Writing a submission. Nothing is checked here: what cannot be a value is kept, and [`accept`] refuses it.
-impl NewTask {
-    /// A task on a repository: `owner/name`, or the absolute path of a local one.
-    pub fn new(repo: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { repo: Some(repo.into()), task_description: Some(description.into()), ..Self::default() }
-    }
-
-    /// Replaces the description.
-    #[must_use]
-    pub fn description(mut self, text: impl Into<String>) -> Self {
-        self.task_description = Some(text.into());
-        self
-    }
-
-    /// The issue to resolve; the description may then be empty.
-    #[must_use]
-    pub fn issue(mut self, number: u64) -> Self {
-        self.issue_number = Some(number);
-        self
-    }
-
-    /// The pull request to work on, for workflows that take one.
-    #[must_use]
-    pub fn pull_request(mut self, number: u64) -> Self {
-        self.pr_number = Some(number);
-        self
-    }
-
-    /// The workflow: `domain/name-vN`, optionally `@version`. Default `coding/new-task-v1`.
-    #[must_use]
-    pub fn workflow(mut self, reference: impl Into<String>) -> Self {
-        self.workflow_ref = Some(reference.into());
-        self
-    }
-
-    /// Most model turns, within [`limits::MAX_TURNS`].
-    #[must_use]
-    pub fn max_turns(mut self, turns: u32) -> Self {
-        self.max_turns = Some(turns);
-        self
-    }
-
-    /// Most that may be spent on models, within [`limits::BUDGET`].
-    #[must_use]
-    pub fn budget(mut self, amount: MicroUsd) -> Self {
-        self.max_budget_micro_usd = Some(amount);
-        self.settle("max_budget_usd", None)
-    }
-
-    /// Most that may be spent on models, in dollars, e.g. `3.00`. A text that is no amount is refused at submission.
-    #[must_use]
-    pub fn budget_usd(mut self, amount: impl AsRef<str>) -> Self {
-        let parsed = amount.as_ref().parse::<MicroUsd>();
-        self.max_budget_micro_usd = parsed.as_ref().ok().copied();
-        self.settle("max_budget_usd", parsed.err().map(|e| e.to_string()))
-    }
-
-    /// The model, as `provider:id`.
-    #[must_use]
-    pub fn model(mut self, model: impl Into<String>) -> Self {
-        self.model = Some(model.into());
-        self
-    }
-
-    /// The build command, run before and after the agent.
-    #[must_use]
-    pub fn build(mut self, command: impl Into<String>) -> Self {
-        self.build_command = Some(command.into());
-        self
-    }
-
-    /// The test command, run before and after the agent.
-    #[must_use]
-    pub fn test(mut self, command: impl Into<String>) -> Self {
-        self.test_command = Some(command.into());
-        self
-    }
-
-    /// The lint command, run before and after the agent.
-    #[must_use]
-    pub fn lint(mut self, command: impl Into<String>) -> Self {
-        self.lint_command = Some(command.into());
-        self
-    }
-
-    /// The branch to start from and to propose to. Default: the repository's default branch.
-    #[must_use]
-    pub fn base_branch(mut self, branch: impl Into<String>) -> Self {
-        self.base_branch = Some(branch.into());
-        self
-    }
-
-    /// Keeps the full trajectory.
-    #[must_use]
-    pub fn trace(mut self, keep: bool) -> Self {
-        self.trace = keep;
-        self
-    }
-
-    /// Adds a file.
-    #[must_use]
-    pub fn attach(mut self, attachment: Attachment) -> Self {
-        self.attachments.push(attachment);
-        self
-    }
-
-    /// Seconds a human gate waits, within [`limits::APPROVAL_TIMEOUT_SECS`].
-    #[must_use]
-    pub fn approval_timeout_s(mut self, seconds: u32) -> Self {
-        self.approval_timeout_s = Some(seconds);
-        self
-    }
-
-    /// Approves a scope in advance; see [`InitialScope`].
-    #[must_use]
-    pub fn approve(mut self, scope: impl Into<String>) -> Self {
-        self.initial_approvals.push(scope.into());
-        self
-    }
-
-    /// The same key by the same user answers with the same task. A text that is no key is refused at submission.
-    #[must_use]
-    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
-        let parsed = IdempotencyKey::new(key);
-        let problem = parsed.as_ref().err().map(ToString::to_string);
-        self.idempotency_key = parsed.ok();
-        self.settle("idempotency_key", problem)
-    }
-
-    /// Where it came in.
-    #[must_use]
-    pub fn channel(mut self, source: ChannelSource) -> Self {
-        self.channel_source = source;
-        self
-    }
-
-    /// Keeps or forgets what is wrong with a field.
-    fn settle(mut self, field: &'static str, problem: Option<String>) -> Self {
-        self.deferred.retain(|d| d.field != field);
-        self.deferred.extend(problem.map(|message| Deferred { field, message }));
-        self
     }
 }
 
@@ -484,61 +323,6 @@ fn check_commands(new: &NewTask) -> Result<(), SubmitError> {
     }
 }
 
-fn check_attachments(attachments: &[Attachment]) -> Result<(), SubmitError> {
-    let Some(_) = attachments.first() else { return Ok(()) };
-    let refuse = |code, message: String| Err(SubmitError::new(code, "attachments", message));
-    if attachments.len() > limits::ATTACHMENTS {
-        let message = format!(
-            "there are {} attachments, at most {} are allowed: send fewer",
-            attachments.len(),
-            limits::ATTACHMENTS
-        );
-        return refuse(SubmitErrorCode::Validation, message);
-    }
-    let mut total: u64 = 0;
-    let mut names = BTreeSet::new();
-    for attachment in attachments {
-        let name = excerpt(&attachment.filename);
-        if !is_filename(&attachment.filename) || !names.insert(attachment.filename.as_str()) {
-            let message = format!(
-                "attachment `{name}` has no usable name: give each a name of its own, of 1 to 255 letters, digits, `.`, `_`, `-` and spaces, that starts with a letter or a digit and does not end with `-` or a space"
-            );
-            return refuse(SubmitErrorCode::AttachmentInvalidFilename, message);
-        }
-        if !ATTACHMENT_TYPES.contains(&attachment.content_type.as_str()) {
-            let kind = excerpt(&attachment.content_type);
-            let message =
-                format!("attachment `{name}` is of type `{kind}`: send one of {}", ATTACHMENT_TYPES.join(", "));
-            return refuse(SubmitErrorCode::AttachmentInvalidType, message);
-        }
-        if attachment.size_bytes > ATTACHMENT_BYTES {
-            let message = format!(
-                "attachment `{name}` has {} bytes, at most {ATTACHMENT_BYTES} are allowed: send a smaller one",
-                attachment.size_bytes
-            );
-            return refuse(SubmitErrorCode::AttachmentTooLarge, message);
-        }
-        let sum = &attachment.checksum_sha256;
-        if attachment.size_bytes == 0
-            || sum.len() != 64
-            || !sum.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
-            let message =
-                format!("attachment `{name}` is empty or has no SHA-256 of 64 lower-case hex digits: correct it");
-            return refuse(SubmitErrorCode::AttachmentInvalidContent, message);
-        }
-        total = total.saturating_add(attachment.size_bytes);
-    }
-    if total > ATTACHMENTS_TOTAL_BYTES {
-        let message = format!(
-            "the attachments have {total} bytes together, at most {ATTACHMENTS_TOTAL_BYTES} are allowed: send fewer or smaller ones"
-        );
-        return refuse(SubmitErrorCode::AttachmentsTotalTooLarge, message);
-    }
-    let message = "attachments cannot be kept: this version has no artifact store yet (see docs/status.md); put their text into the description, an issue or the repository";
-    refuse(SubmitErrorCode::ServiceUnavailable, message.to_owned())
-}
-
 fn check_approvals(new: &NewTask) -> Result<(), SubmitError> {
     let range = limits::APPROVAL_TIMEOUT_SECS;
     if let Some(seconds) = new.approval_timeout_s.filter(|s| !range.contains(s)) {
@@ -606,13 +390,6 @@ pub(crate) fn is_branch_name(name: &str) -> bool {
         && !name.contains("@{")
         && !name.contains(bad)
         && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
-}
-
-fn is_filename(name: &str) -> bool {
-    name.len() <= 255
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b' '))
 }
 
 /// Dollars without rounding, at least two decimals: `$0.01`, `$0.009999`.

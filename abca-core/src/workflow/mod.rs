@@ -6,6 +6,7 @@
 
 mod gate;
 mod model;
+mod names;
 mod prompt;
 mod registry;
 mod rules;
@@ -18,9 +19,12 @@ use serde_json::Value;
 
 pub use gate::{Check, GateResult, gate};
 pub use model::{
-    AgentConfig, DeliverTarget, DiscoveredConfig, Domain, GateMode, Hydration, HydrationSource, InputName, LifeCycle,
-    MissingInputs, ModelPreference, OnFailure, Outcome, PrStrategy, PromotionGate, Prompt, RepoConfig, RequiredInputs,
-    Step, StepKind, SuppliedInputs, TerminalOutcomes, Tier, VcsProvider, Workflow, WorkflowLimits,
+    AgentConfig, Hydration, MissingInputs, ModelPreference, PromotionGate, Prompt, RepoConfig, RequiredInputs, Step,
+    SuppliedInputs, TerminalOutcomes, Workflow, WorkflowLimits,
+};
+pub use names::{
+    DeliverTarget, DiscoveredConfig, Domain, GateMode, HydrationSource, InputName, LifeCycle, OnFailure, Outcome,
+    PrStrategy, StepKind, Tier, VcsProvider,
 };
 pub use prompt::{PromptError, render};
 pub use registry::{ResolveError, WorkflowRef, check_lineages, resolve, shipped};

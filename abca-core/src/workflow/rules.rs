@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::model::{DeliverTarget, Domain, HydrationSource, InputName, Outcome, PrStrategy, StepKind, Tier};
+use super::names::{DeliverTarget, Domain, HydrationSource, InputName, Outcome, PrStrategy, StepKind, Tier};
 use super::prompt::TEMPLATES;
 use super::registry::{id_major, version_major};
 use super::{Violation, ViolationCode as Code, excerpt};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::model::{
+use super::names::{
     DiscoveredConfig, Domain, GateMode, HydrationSource, InputName, LifeCycle, OnFailure, Outcome, PrStrategy,
     StepKind, Tier, VcsProvider,
 };
