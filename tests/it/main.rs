@@ -1,3 +1,4 @@
 //! The facade's integration tests: one binary.
 
+mod facade;
 mod orchestrator;

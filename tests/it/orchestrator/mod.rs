@@ -4,4 +4,4 @@ mod chaos;
 mod link;
 mod lives;
 mod many;
-mod world;
+pub mod world;

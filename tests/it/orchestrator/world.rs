@@ -28,6 +28,12 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct TokioClock(tokio::time::Instant);
 
+impl TokioClock {
+    pub fn starting_now() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+}
+
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         let ms = i64::try_from(self.0.elapsed().as_millis()).unwrap();
@@ -206,7 +212,7 @@ impl World {
     pub fn new(otherwise: Act) -> Self {
         let bell = Bell::default();
         let store: Arc<dyn TaskStore> = Arc::new(Wake::new(Arc::new(InProcess::new()), bell.clone()));
-        let clock = Arc::new(TokioClock(tokio::time::Instant::now()));
+        let clock = Arc::new(TokioClock::starting_now());
         let link = Arc::new(StoreLink::new(store.clone(), clock.clone(), bell.clone()));
         let script = Arc::new(Script {
             acts: Mutex::default(),

@@ -1,0 +1,282 @@
+//! Chooses the parts of an [`Abca`], and joins them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abca_core::blueprint::PlatformDefaults;
+use abca_core::compute::{ComputeStrategy, SessionLimits};
+use abca_core::git::GitProvider;
+use abca_core::id::WorkerId;
+use abca_core::link::SessionLink;
+use abca_core::store::TaskStore;
+use abca_core::{Clock, IdSource, UserId};
+use secrecy::SecretString;
+
+use crate::abca::{Abca, Inner};
+use crate::clock::{OsRandom, SystemClock};
+use crate::error::{Error, ErrorKind};
+use crate::link::{LinkSecret, LinkServer, StoreLink};
+use crate::orchestrator::{Bell, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts};
+use crate::state::StateDir;
+
+/// What a compute strategy that runs sessions of this process is made from.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// The way of sessions in this process to the platform.
+    pub link: Arc<dyn SessionLink>,
+    /// The forge.
+    pub git: Option<Arc<dyn GitProvider>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The state folder, if there is one.
+    pub state: Option<StateDir>,
+}
+
+type MakeCompute = Box<dyn FnOnce(&Platform) -> Result<Arc<dyn ComputeStrategy>, Error> + Send>;
+type MakeLauncher = Box<dyn FnOnce(&Platform, LinkSecret) -> Result<Arc<dyn Launcher>, Error> + Send>;
+
+/// Builds an [`Abca`]. Every part has a default where a laptop has one.
+#[derive(Default)]
+pub struct Builder {
+    state_dir: Option<PathBuf>,
+    store: Option<Arc<dyn TaskStore>>,
+    compute: Option<MakeCompute>,
+    launcher: Option<MakeLauncher>,
+    git: Option<Arc<dyn GitProvider>>,
+    preparer: Option<Arc<dyn Preparer>>,
+    clock: Option<Arc<dyn Clock>>,
+    ids: Option<Arc<dyn IdSource>>,
+    user: Option<String>,
+    platform: PlatformDefaults,
+    session_limits: SessionLimits,
+    session_payload: Option<String>,
+    secrets: BTreeMap<String, SecretString>,
+    worker: Option<bool>,
+    worker_config: WorkerConfig,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("state_dir", &self.state_dir)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Where the default store, the link's sockets and the default compute strategy keep what they keep. Made if it is
+    /// not there. Needed unless a store is given.
+    #[must_use]
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Where tasks live. Default: SQLite in the state folder.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn TaskStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Where sessions run.
+    #[must_use]
+    pub fn compute(self, compute: Arc<dyn ComputeStrategy>) -> Self {
+        self.compute_with(move |_| Ok(compute))
+    }
+
+    /// Where sessions run, made from parts of the platform: for strategies whose sessions run in this process.
+    #[must_use]
+    pub fn compute_with(
+        mut self,
+        make: impl FnOnce(&Platform) -> Result<Arc<dyn ComputeStrategy>, Error> + Send + 'static,
+    ) -> Self {
+        self.compute = Some(Box::new(make));
+        self
+    }
+
+    /// Words the start of sessions. Default: [`PlainLauncher`] with this builder's payload, secrets and limits.
+    #[must_use]
+    pub fn launcher_with(
+        mut self,
+        make: impl FnOnce(&Platform, LinkSecret) -> Result<Arc<dyn Launcher>, Error> + Send + 'static,
+    ) -> Self {
+        self.launcher = Some(Box::new(make));
+        self
+    }
+
+    /// The forge.
+    #[must_use]
+    pub fn git(mut self, git: Arc<dyn GitProvider>) -> Self {
+        self.git = Some(git);
+        self
+    }
+
+    /// Pre-flight and context assembly.
+    #[must_use]
+    pub fn preparer(mut self, preparer: Arc<dyn Preparer>) -> Self {
+        self.preparer = Some(preparer);
+        self
+    }
+
+    /// The time. Default: the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Randomness for ids and secrets. Default: the operating system's.
+    #[must_use]
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// In whose name tasks are submitted and cancelled. Default `local`.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// What the operator sets for every task: caps, limits, models.
+    #[must_use]
+    pub fn platform(mut self, platform: PlatformDefaults) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// What a session's hands may use.
+    #[must_use]
+    pub fn session_limits(mut self, limits: SessionLimits) -> Self {
+        self.session_limits = limits;
+        self
+    }
+
+    /// What every session is told at its start, as JSON for the session runtime; no secrets. Default `{}`.
+    #[must_use]
+    pub fn session_payload(mut self, json: impl Into<String>) -> Self {
+        self.session_payload = Some(json.into());
+        self
+    }
+
+    /// A credential that the compute strategy hands to the brain of every session, and never to the hands.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>, value: SecretString) -> Self {
+        self.secrets.insert(name.into(), value);
+        self
+    }
+
+    /// Whether an orchestrator runs in this process. Default yes. Without one, another process must run one on the same
+    /// store.
+    #[must_use]
+    pub fn worker(mut self, here: bool) -> Self {
+        self.worker = Some(here);
+        self
+    }
+
+    /// How the orchestrator works.
+    #[must_use]
+    pub fn worker_config(mut self, config: WorkerConfig) -> Self {
+        self.worker_config = config;
+        self
+    }
+
+    /// Checks and joins the parts, and starts the orchestrator.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`] when the state folder or its database cannot be used; [`ErrorKind::Config`] when a part is
+    /// missing; [`ErrorKind::Invalid`] when a setting is not acceptable.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn build(self) -> Result<Abca, Error> {
+        let user = UserId::new(self.user.unwrap_or_else(|| "local".to_owned()))
+            .map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
+        self.platform.check().map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
+        let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let ids: Arc<dyn IdSource> = self.ids.unwrap_or_else(|| Arc::new(OsRandom));
+        let state = self.state_dir.map(StateDir::open).transpose()?;
+        let bell = Bell::default();
+        let store = match self.store {
+            Some(store) => store,
+            None => default_store(state.as_ref()).await?,
+        };
+        let store: Arc<dyn TaskStore> = Arc::new(Wake::new(store, bell.clone()));
+        let mut inner = Inner {
+            store: store.clone(),
+            bell: bell.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            user,
+            platform: self.platform,
+            state: state.clone(),
+            worker: None,
+            server: None,
+        };
+        if self.worker.unwrap_or(true) {
+            let link = Arc::new(StoreLink::new(store.clone(), clock.clone(), bell.clone()));
+            let secret = match &state {
+                Some(state) => LinkSecret::open(&state.link_secret(), &*ids)
+                    .map_err(|e| Error::new(ErrorKind::State, e.to_string()).with_source(e))?,
+                None => LinkSecret::random(&*ids),
+            };
+            let git = self.git;
+            let platform =
+                Platform { link: link.clone(), git: git.clone(), clock: clock.clone(), state: state.clone() };
+            let compute = self.compute.ok_or_else(|| missing("where sessions run", ".compute(..)"))?(&platform)?;
+            let preparer = match self.preparer {
+                Some(preparer) => preparer,
+                None => return Err(missing("how tasks are prepared", ".git(..) or .preparer(..)")),
+            };
+            let launcher = match self.launcher {
+                Some(make) => make(&platform, secret.clone())?,
+                None => Arc::new(PlainLauncher {
+                    secret: secret.clone(),
+                    payload: self.session_payload.unwrap_or_else(|| "{}".to_owned()),
+                    secrets: self.secrets,
+                    limits: self.session_limits,
+                }),
+            };
+            if let Some(state) = &state {
+                let name = WorkerId::from_parts(clock.now(), ids.random());
+                let dir = state.link_dir();
+                inner.server = Some(LinkServer::start(&dir, name, link, secret).await.map_err(|e| {
+                    let text = format!("no socket can be made in `{}`: {e}", dir.display());
+                    Error::new(ErrorKind::State, text).with_source(e)
+                })?);
+            }
+            let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
+            inner.worker = Some(Worker::start(parts, self.worker_config));
+        }
+        Ok(Abca { inner: Arc::new(inner) })
+    }
+}
+
+fn missing(what: &str, call: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("the builder was not told {what}: call `{call}`, or `.worker(false)`"))
+}
+
+#[cfg(feature = "sqlite")]
+async fn default_store(state: Option<&StateDir>) -> Result<Arc<dyn TaskStore>, Error> {
+    let state = state.ok_or_else(no_store)?;
+    Ok(Arc::new(abca_store::Sqlite::open(state.path()).await?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn default_store(_state: Option<&StateDir>) -> Result<Arc<dyn TaskStore>, Error> {
+    Err(no_store())
+}
+
+fn no_store() -> Error {
+    let text = if cfg!(feature = "sqlite") {
+        "tasks need a place: call `.state_dir(..)` or `.store(..)`"
+    } else {
+        "tasks need a place: call `.store(..)`, or switch the feature `sqlite` on"
+    };
+    Error::new(ErrorKind::Config, text)
+}
