@@ -157,8 +157,8 @@ impl Bare {
 
     async fn fetch_specs(&self, op: &'static str, remote: &Remote, specs: &[String]) -> Result<(), GitError> {
         let call = transport(self.call(op), op, remote)?;
-        let call = call.args(["fetch", "--quiet", "--no-write-fetch-head", "--no-auto-maintenance", "--upload-pack"]);
-        call.arg(Git::serving("upload-pack")).arg("--").arg(&remote.url).args(specs).run().await?;
+        let call = call.args(["fetch", "--quiet", "--no-write-fetch-head", "--no-auto-maintenance"]);
+        call.args(serving(remote, "upload-pack")).arg("--").arg(&remote.url).args(specs).run().await?;
         Ok(())
     }
 
@@ -250,6 +250,15 @@ fn own_ref(op: &'static str, name: &str) -> Result<(), GitError> {
     Err(GitError::new(GitErrorKind::Invalid, op, format!("`{name}` is not under `refs/abca/`")))
 }
 
+/// The option that names the guarded serving side, where it is a program on this machine.
+fn serving(remote: &Remote, service: &str) -> Vec<String> {
+    let option = if service == "receive-pack" { "--receive-pack" } else { "--upload-pack" };
+    match remote.url.starts_with('/') {
+        true => vec![option.to_owned(), Git::serving(service)],
+        false => Vec::new(),
+    }
+}
+
 /// Allows the one transport that the address needs, and hands over the credential.
 fn transport<'a>(call: Call<'a>, op: &'static str, remote: &Remote) -> Result<Call<'a>, GitError> {
     let url = remote.url.as_str();
@@ -280,8 +289,8 @@ fn transport<'a>(call: Call<'a>, op: &'static str, remote: &Remote) -> Result<Ca
 }
 
 async fn list_remote(git: &Git, op: &'static str, remote: &Remote) -> Result<Listing, GitError> {
-    let call = transport(git.call(op).read_only(), op, remote)?.args(["ls-remote", "--symref", "--upload-pack"]);
-    let call = call.arg(Git::serving("upload-pack")).arg("--").arg(&remote.url).args(["HEAD", "refs/heads/*"]);
+    let call = transport(git.call(op).read_only(), op, remote)?.args(["ls-remote", "--symref"]);
+    let call = call.args(serving(remote, "upload-pack")).arg("--").arg(&remote.url).args(["HEAD", "refs/heads/*"]);
     let out = call.run().await?;
     let mut listing = Listing { head: None, head_sha: None, branches: Vec::new() };
     for line in String::from_utf8_lossy(&out.stdout).lines() {

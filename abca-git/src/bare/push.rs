@@ -2,8 +2,8 @@
 
 use abca_core::git::{GitError, GitErrorKind, Remote};
 
-use super::{Bare, own_ref, transport};
-use crate::program::{Git, classify};
+use super::{Bare, own_ref, serving, transport};
+use crate::program::classify;
 use crate::refs::{check_branch, check_sha};
 
 impl Bare {
@@ -50,8 +50,8 @@ impl Bare {
     pub async fn delete_ref(&self, remote: &Remote, name: &str) -> Result<(), GitError> {
         const OP: &str = "delete_ref";
         own_ref(OP, name)?;
-        let call = transport(self.call(OP).read_only(), OP, remote)?.args(["ls-remote", "--upload-pack"]);
-        let listed = call.arg(Git::serving("upload-pack")).arg("--").args([&remote.url, name]).run().await?;
+        let call = transport(self.call(OP).read_only(), OP, remote)?.arg("ls-remote");
+        let listed = call.args(serving(remote, "upload-pack")).arg("--").args([&remote.url, name]).run().await?;
         if listed.stdout.is_empty() {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl Bare {
     ) -> Result<(), GitError> {
         let call = transport(self.call(op), op, remote)?;
         let call = call.args(["push", "--quiet", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags"]);
-        let call = call.args(mode).arg("--receive-pack").arg(Git::serving("receive-pack"));
+        let call = call.args(mode).args(serving(remote, "receive-pack"));
         let mut out = call.arg("--").arg(&remote.url).arg(spec).run_any().await?;
         if out.status == 0 {
             return Ok(());

@@ -40,6 +40,7 @@ const PHRASES: &[(&str, GitErrorKind)] = &[
     ("branch is currently checked out", GitErrorKind::Conflict),
     ("returned error: 404", GitErrorKind::NotFound),
     ("repository not found", GitErrorKind::NotFound),
+    ("/' not found", GitErrorKind::NotFound),
     ("not a git repository", GitErrorKind::NotFound),
     ("does not appear to be a git repository", GitErrorKind::NotFound),
     ("couldn't find remote ref", GitErrorKind::NotFound),
