@@ -94,6 +94,32 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
+/// The file without what is at a place.
+fn without(file: &Value, place: &str) -> Value {
+    let mut file = file.clone();
+    let (parent, last) = place.rsplit_once('/').unwrap();
+    match file.pointer_mut(parent).unwrap() {
+        Value::Object(o) => drop(o.remove(last)),
+        Value::Array(a) => drop(a.remove(last.parse().unwrap())),
+        other => panic!("{other} has no parts"),
+    }
+    file
+}
+
+#[test]
+fn whatever_the_types_miss_the_shape_misses() {
+    for vector in vectors() {
+        let file = &vector["workflow"];
+        let mut all = Vec::new();
+        places(file, "", &mut all);
+        for place in all.iter().filter(|p| !p.is_empty()) {
+            let file = without(file, place);
+            let readable = serde_json::from_value::<Workflow>(file.clone()).is_ok();
+            assert!(readable || codes(&file).contains(&"schema"), "{}: without {place}", vector["name"]);
+        }
+    }
+}
+
 fn junk() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
