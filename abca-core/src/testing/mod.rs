@@ -14,7 +14,9 @@
 pub mod chaos;
 mod clock;
 pub mod compute;
+pub mod fixtures;
 pub mod forge;
 pub mod model;
+pub mod store;
 
 pub use clock::{SeededIds, VirtualClock};

@@ -153,10 +153,6 @@ impl Rows {
         serde_json::to_writer(&mut self.0, row).map_err(|e| corrupt(op, "a row to write", e))
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The array's text; `None` when there is no row.
     pub(super) fn take(&mut self) -> Option<String> {
         let mut bytes = std::mem::take(&mut self.0);

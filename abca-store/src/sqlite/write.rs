@@ -22,26 +22,27 @@ pub(super) struct Pending {
     pub(super) waited: Rows,
 }
 
-/// Each takes its rows as a JSON array of arrays under its own number, so one text serves any count of rows.
+/// Each takes its rows as one JSON array of arrays, so one text serves any count of rows. The parameter has no number:
+/// sqlx counts the gaps that numbers leave as parameters, and would leave the last ones unbound.
 const STATEMENTS: [&str; 9] = [
     "INSERT INTO task (ord, id, user, idem, hash, status, repo, record) \
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value -> 7 \
-     FROM json_each(?1) WHERE true \
+     FROM json_each(?) WHERE true \
      ON CONFLICT (ord) DO UPDATE SET status = excluded.status, record = excluded.record;",
     "INSERT OR REPLACE INTO state (ord, revision, epoch, look_at, due, lease_until, worker, denied, woken, heartbeat, \
      events, log_len, commits, owed) \
      SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[1][0]', value ->> '$[1][1]', \
      value ->> '$[1][2]', value ->> '$[1][3]', value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]', \
-     value ->> '$[3][0]', value ->> '$[3][1]', value ->> '$[3][2]', value ->> '$[3][3]' FROM json_each(?2);",
-    "INSERT INTO event (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?3);",
-    "INSERT INTO log (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?4);",
+     value ->> '$[3][0]', value ->> '$[3][1]', value ->> '$[3][2]', value ->> '$[3][3]' FROM json_each(?);",
+    "INSERT INTO event (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?);",
+    "INSERT INTO log (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?);",
     "INSERT INTO signal (ord, id, n, body) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-     FROM json_each(?5) WHERE true ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;",
-    "DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?6));",
-    "INSERT INTO slot (scope, ord) SELECT value ->> 0, value ->> 1 FROM json_each(?7);",
+     FROM json_each(?) WHERE true ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;",
+    "DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?));",
+    "INSERT INTO slot (scope, ord) SELECT value ->> 0, value ->> 1 FROM json_each(?);",
     "INSERT OR REPLACE INTO waiting (scope, ord, user, denied) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?8);",
-    "DELETE FROM waiting WHERE (scope, ord) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?9));",
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?);",
+    "DELETE FROM waiting WHERE (scope, ord) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?));",
 ];
 
 /// Statement texts by which tables they write, made once each: SQLite's prepared statements are found by them.
@@ -80,10 +81,10 @@ impl Pending {
         let mut tables = 0;
         let mut arguments = SqliteArguments::default();
         for (i, rows) in all.into_iter().enumerate() {
-            if !rows.is_empty() {
+            if let Some(text) = rows.take() {
                 tables |= 1 << i;
+                arguments.add(text).map_err(sqlx::Error::Encode)?;
             }
-            arguments.add(rows.take()).map_err(sqlx::Error::Encode)?;
         }
         if tables == 0 && !commit {
             return Ok(());

@@ -1,1 +1,3 @@
-//! Integration tests.
+//! Everything that the stores promise, checked from outside.
+
+mod conformance;
