@@ -41,6 +41,12 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
+    /// For a wire that does not say which model answers.
+    #[cfg(feature = "bedrock")]
+    pub(crate) fn of_model(model: String) -> Self {
+        Self { model, ..Self::default() }
+    }
+
     fn grow(&mut self, provider: &str, by: usize) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(by);
         if self.bytes > MAX_ANSWER_BYTES {
@@ -58,6 +64,7 @@ impl Assembly {
         self.blocks.iter().any(|(i, _)| *i == index)
     }
 
+    #[cfg(feature = "openai")]
     pub(crate) fn has_tools(&self) -> bool {
         self.blocks.iter().any(|(_, b)| matches!(b, Block::Tool { .. }))
     }

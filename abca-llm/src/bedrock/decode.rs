@@ -27,7 +27,7 @@ struct Reading {
 
 /// The SDK's events as ours.
 pub(super) fn stream(events: Receiver, model: String, idle: Duration, scrub: Scrub) -> ModelStream {
-    let answer = Answer { assembly: Assembly { model, ..Assembly::default() }, counted: false };
+    let answer = Answer { assembly: Assembly::of_model(model), counted: false };
     let reading = Reading { events, answer, ready: VecDeque::new(), idle, scrub, over: false };
     Box::pin(stream::unfold(reading, async |mut r| {
         let item = r.next().await?;

@@ -184,8 +184,8 @@ pub(super) fn normalise(text: &str) -> Cow<'_, str> {
         (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<id>"),
         (r"(?i:\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b)", "<id>"),
         (
-            r#"(?:/private)?(?:/tmp|/var/tmp|/var/folders|/dev/shm|/run/user/\d+|/home/[^/\s"'`:]+|/Users/[^/\s"'`:]+|/root)(?:/[^\s"'`:,;)\]}>]*)?"#,
-            "<path>",
+            r#"(^|[^\w.-])(?:/private)?(?:/tmp|/var/tmp|/var/folders|/dev/shm|/run/user/\d+|/home/[^/\s"'`:]+|/Users/[^/\s"'`:]+|/root)(?:/[^\s"'`:,;)\]}>]*)?"#,
+            "$1<path>",
         ),
         (r"(?i:\b(pid|process)([ =:#]+)\d+)", "$1$2<pid>"),
         (r"\b\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?)\b", "<duration>"),
