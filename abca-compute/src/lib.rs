@@ -3,18 +3,24 @@
 //! | strategy | sessions are | outlive the worker |
 //! | --- | --- | --- |
 //! | [`InProcess`] | tasks of this process | no |
-//! | `Process` | detached processes, each under a supervisor (Linux) | yes |
+//! | [`Process`](process::Process) | detached processes, each under a supervisor (Linux) | yes |
 //!
 //! [`sandbox`] builds the walls around the hands, whatever the strategy (Linux). A program that uses either calls
 //! [`init`] first in its `main`.
 
 pub mod in_process;
 #[cfg(target_os = "linux")]
+mod pipe;
+#[cfg(target_os = "linux")]
+pub mod process;
+#[cfg(target_os = "linux")]
 pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod tree;
 
 pub use in_process::{InProcess, SessionRunner};
+#[cfg(target_os = "linux")]
+pub use process::{Process, ProcessConfig};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

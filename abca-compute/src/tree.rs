@@ -93,6 +93,17 @@ impl Pidfd {
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
     }
 
+    /// Blocks until the process has ended, or the time is over; whether it has ended.
+    pub(crate) fn ended_within(&self, time: std::time::Duration) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let ms = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one initialised entry that lives through the call.
+        match unsafe { libc::poll(&raw mut poll, 1, ms) } {
+            -1 => Err(io::Error::last_os_error()),
+            ready => Ok(ready > 0),
+        }
+    }
+
     /// Answers when the process has ended. Cancel-safe.
     pub(crate) async fn ended(&self) -> io::Result<()> {
         // SAFETY: the borrowed descriptor outlives the registration, and nothing else gives its number out meanwhile.

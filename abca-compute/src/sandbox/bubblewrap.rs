@@ -10,8 +10,9 @@ use std::process::Command;
 use abca_core::compute::NetworkMode;
 
 use super::enter::INSIDE_ID;
-use super::handoff::{join, memory_file, pipe, sealed_copy};
+use super::handoff::{join, memory_file, sealed_copy};
 use super::{Inner, Launch, seccomp};
+use crate::pipe::pipe;
 
 #[derive(Debug)]
 pub(super) struct Bubblewrap {

@@ -15,8 +15,8 @@ use landlock::{
     RulesetStatus, Scope,
 };
 
-use super::handoff::pipe;
 use super::{layout, seccomp};
+use crate::pipe::pipe;
 use crate::tree;
 
 /// The user and group that the inside sees itself as, never root.
@@ -159,8 +159,13 @@ fn exit_code(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
 
-fn drop_streams() -> Result<(), String> {
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| format!("no `/dev/null` ({e})"))?;
+/// `/dev/null`, opened before the root changes: the first process inside changes it for the outer one too.
+fn null() -> Result<File, String> {
+    File::options().read(true).write(true).open("/dev/null").map_err(|e| format!("no `/dev/null` ({e})"))
+}
+
+/// Lets go of the program's streams: their other ends shall see when the program closes them.
+fn drop_streams(null: &File) -> Result<(), String> {
     for stream in 0..3 {
         // SAFETY: both descriptors are ours.
         check(i64::from(unsafe { libc::dup2(null.as_raw_fd(), stream) }), || "cannot close streams".to_owned())?;
@@ -179,7 +184,7 @@ fn without_walls(plan: Plan) -> Result<Never, String> {
         "cannot block signals".to_owned()
     })?;
     die_with(plan.parent, libc::SIGTERM)?;
-    let report = plan.report;
+    let (report, null) = (plan.report, null()?);
     let child = fork()?;
     if child == 0 {
         let error = become_program(&plan, false).err().unwrap_or_default();
@@ -188,7 +193,7 @@ fn without_walls(plan: Plan) -> Result<Never, String> {
     }
     tell(report, &format!("pid {child}\n"));
     close(report);
-    drop_streams()?;
+    drop_streams(&null)?;
     loop {
         let mut signal = 0;
         // SAFETY: the set is initialised, and the signal is written into a local integer.
@@ -249,18 +254,18 @@ fn behind_walls(plan: Plan) -> Result<Never, String> {
         raise_loopback()?;
     }
     let (lifeline, held) = pipe().map_err(|e| format!("no pipe ({e})"))?;
-    let report = plan.report;
+    let (report, null) = (plan.report, null()?);
     let init = fork()?;
     if init == 0 {
         drop(held);
-        let error = be_init(plan, lifeline).err().unwrap_or_default();
+        let error = be_init(plan, lifeline, &null).err().unwrap_or_default();
         tell(report, &format!("error {error}\n"));
         exit(125);
     }
     tell(report, &format!("pid {init}\n"));
     close(report);
     drop(lifeline);
-    drop_streams()?;
+    drop_streams(&null)?;
     let code = wait_for(init);
     drop(held);
     exit(code)
@@ -283,7 +288,7 @@ fn raise_loopback() -> Result<(), String> {
     }
 }
 
-fn be_init(plan: Plan, lifeline: OwnedFd) -> Result<Never, String> {
+fn be_init(plan: Plan, lifeline: OwnedFd, null: &File) -> Result<Never, String> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, "cannot ask for a death signal")?;
     let mut poll = libc::pollfd { fd: lifeline.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one initialised entry. The outer process holds the other end: a hang-up says that it is gone already.
@@ -304,7 +309,7 @@ fn be_init(plan: Plan, lifeline: OwnedFd) -> Result<Never, String> {
         exit(127);
     }
     close(report);
-    drop_streams()?;
+    drop_streams(null)?;
     drop_capabilities()?;
     exit(wait_for(program))
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use abca_core::compute::NetworkMode;
 
-use super::handoff::{join, memory_file, pipe};
+use super::handoff::{join, memory_file};
 use super::{Inner, Launch};
+use crate::pipe::pipe;
 
 pub(super) fn launch(inner: &Inner, argv: &[OsString], walls: bool) -> io::Result<Launch> {
     let (report, reporting) = pipe()?;

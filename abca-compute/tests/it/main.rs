@@ -4,12 +4,14 @@
 #![cfg(target_os = "linux")]
 
 mod inside;
+mod strategies;
 mod walls;
 
 /// Before the test harness's own `main`, as a user's program calls it first in theirs.
 extern "C" fn before_main() {
     abca_compute::init();
     inside::run_if_asked();
+    strategies::become_session_if_asked();
 }
 
 #[used]
