@@ -70,6 +70,7 @@ impl Bare {
             let message = format!("`{}` exists and is not empty", dir.display());
             return Err(GitError::new(GitErrorKind::Conflict, OP, message));
         }
+        let dir = &absolute(OP, dir)?;
         let listing = list_remote(git, OP, remote).await?;
         let base = choose_base(OP, remote, &listing, base_branch)?;
         init(git, OP, dir, true, &base).await?;
@@ -87,6 +88,7 @@ impl Bare {
     /// `NotFound` when there is none, or its clone did not end.
     pub async fn open(git: &Git, dir: &Path) -> Result<Self, GitError> {
         const OP: &str = "open";
+        let dir = &absolute(OP, dir)?;
         let call = git.call(OP).git_dir(dir).read_only().args(["config", "--get", "abca.basebranch"]);
         let out = if dir.is_dir() { Some(call.run_any().await?) } else { None };
         match out {
@@ -231,6 +233,13 @@ pub(crate) fn identity(call: Call<'_>) -> Call<'_> {
         .env("GIT_AUTHOR_EMAIL", IDENTITY.1)
         .env("GIT_COMMITTER_NAME", IDENTITY.0)
         .env("GIT_COMMITTER_EMAIL", IDENTITY.1)
+}
+
+/// Git runs in other folders than this process.
+pub(crate) fn absolute(op: &'static str, dir: &Path) -> Result<PathBuf, GitError> {
+    std::path::absolute(dir).map_err(|e| {
+        GitError::new(GitErrorKind::Invalid, op, format!("`{}` is not a path: {e}", dir.display())).with_source(e)
+    })
 }
 
 /// Makes an empty repository without templates.

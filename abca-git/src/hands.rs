@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use abca_core::git::{GitError, GitErrorKind};
 use async_trait::async_trait;
 
-use crate::bare::{Bare, IDENTITY, ServedRepo, init};
+use crate::bare::{Bare, IDENTITY, ServedRepo, absolute, init};
 use crate::program::Git;
 use crate::refs::{check_branch, check_sha, is_sha};
 
@@ -101,6 +101,7 @@ impl HandsRepo {
     /// # Cancel safety
     /// Dropped, it leaves a folder to remove.
     pub async fn create(git: &Git, from: &Bare, dir: &Path, branch: &str, start_sha: &str) -> Result<Self, GitError> {
+        let dir = &absolute("create_hands", dir)?;
         let hands = Self::fill(git, from, dir, branch, start_sha).await?;
         let reset = git.call("create_hands").dir(dir).args(["reset", "--hard", "--quiet", start_sha, "--"]);
         reset.run().await?;
@@ -117,6 +118,7 @@ impl HandsRepo {
         let head = from.resolve(&format!("{snapshot}^")).await.map_err(|e| {
             GitError::new(GitErrorKind::Invalid, OP, format!("snapshot {snapshot} has no parent here")).with_source(e)
         })?;
+        let dir = &absolute(OP, dir)?;
         let hands = Self::fill(git, from, dir, branch, snapshot).await?;
         git.call(OP).dir(dir).args(["reset", "--hard", "--quiet", snapshot, "--"]).run().await?;
         git.call(OP).dir(dir).args(["reset", "--mixed", "--quiet", &head, "--"]).run().await?;

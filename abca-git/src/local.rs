@@ -6,6 +6,8 @@
 //! ```text
 //! abca/format.json               {"version":1}: a newer version is refused
 //! abca/lock                      taken (flock) by whoever writes
+//! abca/last.json                 the last number and id; counted anew when it is missing
+//! abca/index/<hash>.json         the number of the last pull request of a head, of an issue's key
 //! abca/pulls/7.json  abca/issues/8.json
 //! abca/comments/7/1.json  abca/reviews/7/2.json
 //! abca/checks/<commit>/<hash of the name>.json

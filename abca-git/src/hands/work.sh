@@ -14,7 +14,7 @@ fail() { say error "$1"; exit 1; }
 g() {
   git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.untrackedCache=false -c core.excludesFile=/dev/null \
     -c core.sparseCheckout=false -c core.safecrlf=false -c safe.directory='*' -c gc.auto=0 -c maintenance.auto=false \
-    -c core.bigFileThreshold=32m -c pack.compression=1 -c core.compression=1 -c commit.gpgSign=false -c submodule.recurse=false -c advice.addEmbeddedRepo=false \
+    -c core.bigFileThreshold=32m -c pack.compression=0 -c commit.gpgSign=false -c submodule.recurse=false -c advice.addEmbeddedRepo=false \
     -c filter.lfs.clean= -c filter.lfs.process= -c filter.lfs.smudge= -c filter.lfs.required=false "$@"
 }
 commit_of() { g rev-parse --verify --quiet "$1^{commit}" 2>/dev/null; }

@@ -23,8 +23,9 @@ impl LocalForge {
         blocking(OP, move || reader.check_format().and_then(|()| reader.pull(number))).await?;
         let locker = records.clone();
         let lock = blocking(OP, move || locker.lock()).await?;
-        let reader = records.clone();
-        let mut pull = blocking(OP, move || reader.pull(number)).await?;
+        // While the lock is held, files are read and written here and not by the pool for blocking work: that may be full
+        // of calls that wait for the lock.
+        let mut pull = records.pull(number)?;
         match pull.state {
             PullRequestState::Merged => return Ok(pull),
             PullRequestState::Closed => {
@@ -53,8 +54,7 @@ impl LocalForge {
         }
         pull.state = PullRequestState::Merged;
         pull.updated_at = self.config.clock.now();
-        let merged = pull.clone();
-        blocking(OP, move || records.put(&lock, "pulls", &number.to_string(), &merged)).await?;
+        records.put(&lock, "pulls", &number.to_string(), &pull)?;
         Ok(pull)
     }
 
@@ -69,7 +69,7 @@ impl LocalForge {
     ) -> Result<String, GitError> {
         let format = place.call(OP).read_only().args(["rev-parse", "--show-object-format"]).text().await?;
         let scratch = place.common.join("abca").join("merge.git");
-        remove(&scratch).await?;
+        remove(&scratch)?;
         let git = self.git.clone().with_env("GIT_DEFAULT_HASH", &format);
         init(&git, OP, &scratch, true, "main").await?;
         let objects = place.common.join("objects");
@@ -94,7 +94,7 @@ impl LocalForge {
             commit.stdin(message.as_bytes()).text().await
         };
         let made = made.await;
-        remove(&scratch).await?;
+        remove(&scratch)?;
         made
     }
 }
@@ -117,8 +117,8 @@ impl Place {
     }
 }
 
-async fn remove(dir: &std::path::Path) -> Result<(), GitError> {
-    match tokio::fs::remove_dir_all(dir).await {
+fn remove(dir: &std::path::Path) -> Result<(), GitError> {
+    match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             let message = format!("cannot remove `{}`: {e}", dir.display());
             Err(GitError::new(GitErrorKind::Unavailable, OP, message).with_source(e))

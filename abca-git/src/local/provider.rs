@@ -10,11 +10,10 @@ use abca_core::git::{
     Repository, Review, SetCheck, UpdatePullRequest,
 };
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 
 use super::LocalForge;
 use super::locate::Place;
-use super::records::{Keyed, KeyedComment, KeyedIssue, KeyedReview, Lock, Records};
+use super::records::{Keyed, KeyedComment, KeyedIssue, KeyedReview, Lock, Records, hash};
 use crate::refs::{check_branch, check_sha};
 
 /// Runs file work beside the runtime. It goes on when the caller is dropped, so a write is never cut in two.
@@ -121,8 +120,7 @@ impl GitProvider for LocalForge {
         let nothing = place.is_ancestor(OP, &head_sha, &base_sha).await?;
         let (request, author, now) = (request.clone(), self.config.author.clone(), self.config.clock.now());
         let work = move |records: &Records, lock: &Lock| {
-            let open = |p: &PullRequest| p.head == request.head && p.state == PullRequestState::Open;
-            if let Some(mut pull) = records.all::<PullRequest>("pulls")?.into_iter().find(open) {
+            if let Some(mut pull) = records.open_of(&request.head)? {
                 pull.head_sha = head_sha;
                 return Ok(pull);
             }
@@ -144,6 +142,7 @@ impl GitProvider for LocalForge {
                 created_at: now,
                 updated_at: now,
             };
+            records.index(lock, "head", &pull.head, number)?;
             records.put(lock, "pulls", &number.to_string(), &pull)?;
             Ok(pull)
         };
@@ -160,10 +159,22 @@ impl GitProvider for LocalForge {
 
     async fn pull_requests(&self, query: &ListPullRequests) -> Result<Vec<PullRequest>, GitError> {
         const OP: &str = "pull_requests";
-        let (place, mut pulls) = self.read(OP, &query.repo, |r| r.all::<PullRequest>("pulls")).await?;
-        pulls.reverse();
-        pulls.retain(|p| query.head.as_ref().is_none_or(|h| *h == p.head) && query.state.is_none_or(|s| s == p.state));
-        pulls.truncate(query.limit);
+        let wanted = query.clone();
+        let read = self.read(OP, &query.repo, move |records| {
+            let mut pulls: Vec<PullRequest> = Vec::new();
+            for number in records.numbers("pulls")?.into_iter().rev() {
+                if pulls.len() >= wanted.limit {
+                    break;
+                }
+                let pull = records.pull(number)?;
+                if wanted.head.as_ref().is_none_or(|h| *h == pull.head) && wanted.state.is_none_or(|s| s == pull.state)
+                {
+                    pulls.push(pull);
+                }
+            }
+            Ok(pulls)
+        });
+        let (place, mut pulls) = read.await?;
         if !pulls.is_empty() {
             let branches = place.branches(OP).await?;
             pulls.iter_mut().for_each(|pull| live(pull, &branches));
@@ -184,7 +195,7 @@ impl GitProvider for LocalForge {
         let work = move |records: &Records, lock: &Lock| {
             let mut pull = records.pull(request.number)?;
             live(&mut pull, &branches);
-            let before = pull.clone();
+            let (before, mut reopened) = (pull.clone(), false);
             let error = |kind, message: String| Err(GitError::new(kind, OP, message));
             match (pull.state, request.state) {
                 (_, Some(PullRequestState::Merged)) => {
@@ -194,11 +205,11 @@ impl GitProvider for LocalForge {
                     return error(GitErrorKind::Conflict, format!("pull request {} is merged", request.number));
                 }
                 (PullRequestState::Closed, Some(PullRequestState::Open)) => {
-                    let open = |p: &PullRequest| p.head == pull.head && p.state == PullRequestState::Open;
-                    if let Some(other) = records.all::<PullRequest>("pulls")?.into_iter().find(open) {
+                    if let Some(other) = records.open_of(&pull.head)? {
                         let message = format!("pull request {} of `{}` is open already", other.number, pull.head);
                         return error(GitErrorKind::Conflict, message);
                     }
+                    reopened = true;
                 }
                 (_, Some(_) | None) => {}
             }
@@ -211,6 +222,9 @@ impl GitProvider for LocalForge {
             pull.state = request.state.unwrap_or(pull.state);
             if pull != before {
                 pull.updated_at = now;
+                if reopened {
+                    records.index(lock, "head", &pull.head, pull.number)?;
+                }
                 records.put(lock, "pulls", &request.number.to_string(), &pull)?;
             }
             live(&mut pull, &branches);
@@ -243,8 +257,10 @@ impl GitProvider for LocalForge {
         check_body(OP, &request.body)?;
         let (request, author, now) = (request.clone(), self.config.author.clone(), self.config.clock.now());
         let work = move |records: &Records, lock: &Lock| {
-            let same = |issue: &KeyedIssue| issue.key == request.key;
-            if let Some(issue) = records.all::<KeyedIssue>("issues")?.into_iter().find(same) {
+            if let Some(number) = records.indexed("issue", &request.key)?
+                && let Some(issue) = records.read::<KeyedIssue>(&records.path("issues", &number.to_string()))?
+                && issue.key == request.key
+            {
                 return Ok(issue.record);
             }
             let number = records.next_number(lock)?;
@@ -257,6 +273,7 @@ impl GitProvider for LocalForge {
                 author,
                 created_at: now,
             };
+            records.index(lock, "issue", &request.key, number)?;
             records.put(lock, "issues", &number.to_string(), &Keyed { key: request.key, record: issue.clone() })?;
             Ok(issue)
         };
@@ -285,7 +302,7 @@ impl GitProvider for LocalForge {
                 Some(old) if old.record.body == request.body => return Ok(old.record),
                 Some(old) => Comment { body: request.body, ..old.record },
                 None => Comment {
-                    id: records.next_id(lock, "comments")?,
+                    id: records.next_id(lock, &kind)?,
                     number: request.number,
                     body: request.body,
                     author,
@@ -322,7 +339,7 @@ impl GitProvider for LocalForge {
                 return Ok(review.record);
             }
             let review = Review {
-                id: records.next_id(lock, "reviews")?,
+                id: records.next_id(lock, &kind)?,
                 number: request.number,
                 event: request.event,
                 body: request.body,
@@ -362,7 +379,7 @@ impl GitProvider for LocalForge {
         let check = request.check.clone();
         let work = move |records: &Records, lock: &Lock| {
             // A name is any text, a file's name is not.
-            let file: String = Sha256::digest(&check.name).iter().take(16).map(|b| format!("{b:02x}")).collect();
+            let file = hash("check", &check.name);
             records.put(lock, &format!("checks/{}", check.sha), &file, &check)
         };
         self.write(OP, &place, work).await

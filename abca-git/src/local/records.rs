@@ -4,9 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use abca_core::git::{Comment, GitError, GitErrorKind, Issue, PullRequest, Review};
+use abca_core::git::{Comment, GitError, GitErrorKind, Issue, PullRequest, PullRequestState, Review};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The format that this program writes.
 const VERSION: u64 = 1;
@@ -14,6 +15,17 @@ const VERSION: u64 = 1;
 #[derive(Serialize, Deserialize)]
 struct Format {
     version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Last {
+    number: u64,
+    id: u64,
+}
+
+/// A file's name for any text.
+pub(super) fn hash(kind: &str, key: &str) -> String {
+    Sha256::digest(format!("{kind}\0{key}")).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
 /// A record with the key that it was written under.
@@ -128,18 +140,60 @@ impl Records {
     }
 
     /// The next number that neither a pull request nor an issue has. Under the lock.
-    pub(super) fn next_number(&self, _lock: &Lock) -> Result<u64, GitError> {
-        let last = |kind| Ok::<_, GitError>(self.numbers(kind)?.last().copied().unwrap_or(0));
-        Ok(last("pulls")?.max(last("issues")?).saturating_add(1))
+    pub(super) fn next_number(&self, lock: &Lock) -> Result<u64, GitError> {
+        let mut last = self.last(lock)?;
+        last.number += 1;
+        // A counter that fell behind (it is not synced) must not cost a record.
+        while self.numbered(last.number).is_ok() {
+            last.number += 1;
+        }
+        self.write_loosely(&self.dir.join("last.json"), &last)?;
+        Ok(last.number)
     }
 
-    /// The next id of comments or reviews, in all folders of the kind. Under the lock.
-    pub(super) fn next_id(&self, _lock: &Lock, kind: &str) -> Result<u64, GitError> {
-        let mut last = 0;
-        for folder in self.names(kind)? {
-            last = last.max(self.numbers(&format!("{kind}/{folder}"))?.last().copied().unwrap_or(0));
+    /// The next id of comments and reviews. Under the lock.
+    pub(super) fn next_id(&self, lock: &Lock, kind: &str) -> Result<u64, GitError> {
+        let mut last = self.last(lock)?;
+        last.id += 1;
+        while self.path(kind, &last.id.to_string()).exists() {
+            last.id += 1;
         }
-        Ok(last.saturating_add(1))
+        self.write_loosely(&self.dir.join("last.json"), &last)?;
+        Ok(last.id)
+    }
+
+    /// The last number and id that were given; counted anew when the counter is missing or damaged.
+    fn last(&self, _lock: &Lock) -> Result<Last, GitError> {
+        if let Ok(Some(last)) = self.read(&self.dir.join("last.json")) {
+            return Ok(last);
+        }
+        let mut last = Last { number: 0, id: 0 };
+        for kind in ["pulls", "issues"] {
+            last.number = last.number.max(self.numbers(kind)?.last().copied().unwrap_or(0));
+        }
+        for kind in ["comments", "reviews"] {
+            for folder in self.names(kind)? {
+                last.id = last.id.max(self.numbers(&format!("{kind}/{folder}"))?.last().copied().unwrap_or(0));
+            }
+        }
+        Ok(last)
+    }
+
+    /// The number that was put down for a key, e.g. the last pull request that was opened for a head.
+    pub(super) fn indexed(&self, kind: &str, key: &str) -> Result<Option<u64>, GitError> {
+        self.read(&self.path("index", &hash(kind, key)))
+    }
+
+    /// Puts down a number for a key; before the record itself, so that a record is never without. Under the lock.
+    pub(super) fn index(&self, _lock: &Lock, kind: &str, key: &str, number: u64) -> Result<(), GitError> {
+        self.write(&self.path("index", &hash(kind, key)), &number)
+    }
+
+    /// The open pull request of a head.
+    pub(super) fn open_of(&self, head: &str) -> Result<Option<PullRequest>, GitError> {
+        let Some(number) = self.indexed("head", head)? else { return Ok(None) };
+        let pull: Option<PullRequest> = self.read(&self.path("pulls", &number.to_string()))?;
+        Ok(pull.filter(|p| p.head == head && p.state == PullRequestState::Open))
     }
 
     /// Writes a record whole. Under the lock.
@@ -148,6 +202,15 @@ impl Records {
     }
 
     fn write<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), GitError> {
+        self.write_as(path, record, true)
+    }
+
+    /// Whole, but lost with the power.
+    fn write_loosely<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), GitError> {
+        self.write_as(path, record, false)
+    }
+
+    fn write_as<T: Serialize>(&self, path: &Path, record: &T, sync: bool) -> Result<(), GitError> {
         let mut bytes = serde_json::to_vec_pretty(record).map_err(|e| {
             GitError::new(GitErrorKind::Invalid, self.op, format!("the record cannot be written: {e}")).with_source(e)
         })?;
@@ -159,9 +222,11 @@ impl Records {
             fs::create_dir_all(dir)?;
             let mut file = File::create(&temp)?;
             file.write_all(&bytes)?;
-            file.sync_all()?;
+            if sync {
+                file.sync_all()?;
+            }
             fs::rename(&temp, path)?;
-            File::open(dir)?.sync_all()
+            if sync { File::open(dir)?.sync_all() } else { Ok(()) }
         };
         written().map_err(|e| {
             let _ = fs::remove_file(&temp);

@@ -110,7 +110,7 @@ async fn links_pointers_submodules_and_strange_names_pass_through() {
     let user = user_repo(&temp);
     sh(
         &user,
-        r#"ln -s /etc/passwd out; ln -s ../../.. up; ln -s nowhere dangling; mkdir d; ln -s ../d d/loop
+        r#"ln -s /etc/passwd out; ln -s ../../.. up; ln -s nowhere dangling; mkdir d; ln -s ../d d/loop; mkdir s
         printf x > 'new
 line'; printf x > "$(printf 'bad\377name')"; printf x > '-rf'; printf x > 'tab	"quote'
         printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 5\n' 0 > big.bin
