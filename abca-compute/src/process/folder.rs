@@ -209,14 +209,11 @@ impl Folder {
         self.put("exit.json", &serde_json::to_vec(exit)?)
     }
 
+    /// How the session stands. Its end is written before its lock is free, and told after.
     pub(super) fn view(&self) -> Result<SessionView, ComputeError> {
-        if let Some(ended) = self.exit() {
-            return Ok(ended);
-        }
         if self.is_held()? {
             return Ok(SessionView::Running { active_at: None });
         }
-        // It may have ended between the two looks.
         if let Some(ended) = self.exit() {
             return Ok(ended);
         }

@@ -85,24 +85,33 @@ impl Process {
         Folder::of(&self.config.state_dir, session)
     }
 
-    /// Answers when neither supervisor nor brain live. Cancel-safe.
+    /// Answers when neither supervisor nor brain live. Ends what a killed supervisor could not. Cancel-safe.
     async fn until_free(&self, folder: &Folder) -> Result<(), ComputeError> {
         while folder.is_held()? {
             match folder.process(Who::Supervisor) {
                 Some(supervisor) if supervisor.ended().await.is_ok() => {}
-                Some(_) | None => tokio::time::sleep(LOOK_EVERY).await,
+                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+                // Somebody is starting it right now, or copies of the brain hold the lock.
+                None if folder.process_names().is_none() => tokio::time::sleep(LOOK_EVERY).await,
+                None => self.end_leftovers(folder).await,
             }
+        }
+        if !folder.has_ended() {
+            self.end_leftovers(folder).await;
         }
         Ok(())
     }
 
-    /// Ends what a killed supervisor could not: usually nothing.
-    async fn end_leftovers(&self, folder: &Folder) -> Result<(), ComputeError> {
-        while !folder.leftovers().is_empty() {
-            folder.leftovers().iter().for_each(|process| process.signal(libc::SIGKILL));
+    /// Ends processes that nobody supervises any more: usually none.
+    async fn end_leftovers(&self, folder: &Folder) {
+        while folder.process(Who::Supervisor).is_none() {
+            let left = folder.leftovers();
+            if left.is_empty() {
+                return;
+            }
+            left.iter().for_each(|process| process.signal(libc::SIGKILL));
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(())
     }
 }
 
@@ -160,10 +169,7 @@ impl ComputeStrategy for Process {
             let message = format!("session `{}` was killed, but its processes do not end", request.session);
             return Err(ComputeError::new(ComputeErrorKind::Internal, "stop", message));
         }
-        if !folder.has_ended() {
-            self.end_leftovers(&folder).await?;
-        }
-        Ok(())
+        self.until_free(&folder).await
     }
 
     async fn wait(&self, session: &SessionId) -> Result<SessionView, ComputeError> {
@@ -172,9 +178,6 @@ impl ComputeStrategy for Process {
             return Ok(SessionView::Unknown);
         }
         self.until_free(&folder).await?;
-        if !folder.has_ended() {
-            self.end_leftovers(&folder).await?;
-        }
         folder.view()
     }
 
