@@ -14,7 +14,6 @@ use super::exec::{ExecRequest, ExecResult};
 use super::protocol::{
     self, Answer, Call, FileBytes, FileStat, HandsConfig, HandsInfo, Op, PROTOCOL_VERSION, Reply, ToolReply,
 };
-use super::server;
 use crate::session::tools::ToolRequest;
 
 /// What a command's time limit is exceeded by before the server counts as unresponsive: killing takes a moment.
@@ -53,28 +52,6 @@ impl Client {
     /// # Errors
     /// [`HandsErrorKind::Refused`] when the configuration does not hold there, else as for every call.
     pub async fn connect(
-        from: impl AsyncRead + Unpin + Send + 'static,
-        to: impl AsyncWrite + Unpin + Send + 'static,
-        config: &HandsConfig,
-    ) -> Result<Self, HandsError> {
-        Self::begin(from, to, config).await
-    }
-
-    /// A server in this process, for tests and for sessions without walls: commands run as this process's children,
-    /// with its rights. What escapes by killing its own supervisor is not found here.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub async fn in_process(config: &HandsConfig) -> Result<Self, HandsError> {
-        let (brain, hands) = tokio::io::duplex(64 << 10);
-        let (from, to) = tokio::io::split(hands);
-        // It ends by itself, after its commands, when this connection is closed.
-        tokio::spawn(server::serve(from, to, false));
-        let (from, to) = tokio::io::split(brain);
-        Self::begin(from, to, config).await
-    }
-
-    async fn begin(
         mut from: impl AsyncRead + Unpin + Send + 'static,
         mut to: impl AsyncWrite + Unpin + Send + 'static,
         config: &HandsConfig,
@@ -118,6 +95,18 @@ impl Client {
             return Err(HandsError::new(HandsErrorKind::Protocol, message));
         }
         Ok(Self { shared, _tasks: tasks, info })
+    }
+
+    /// A connection to a [`super::serve_in_process`] of its own.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn in_process(config: &HandsConfig) -> Result<Self, HandsError> {
+        let (brain, hands) = tokio::io::duplex(64 << 10);
+        // It ends by itself when this connection is closed.
+        let _ends_by_itself = super::serve_in_process(hands);
+        let (from, to) = tokio::io::split(brain);
+        Self::connect(from, to, config).await
     }
 
     /// What the server said of itself. Its word, not more.

@@ -67,6 +67,15 @@ pub fn serve() -> io::Result<()> {
     done
 }
 
+/// Is the hands server in this process, at the other end of a pair of pipes: for tests and for sessions without walls.
+/// Commands run as this process's children, with its rights; what escapes by killing its own supervisor is not found.
+///
+/// The task ends by itself, after its commands, when the other end is dropped. Do not abort it: it would leave them.
+pub fn serve_in_process(pipes: tokio::io::DuplexStream) -> tokio::task::JoinHandle<io::Result<()>> {
+    let (from, to) = tokio::io::split(pipes);
+    tokio::spawn(server::serve(from, to, false))
+}
+
 fn take_over(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // Duplicated above the standard ones and closed on exec.
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)

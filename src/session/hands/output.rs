@@ -61,6 +61,11 @@ impl Captured {
         [self.head.as_slice(), &self.tail].concat()
     }
 
+    /// All of it, unless something was left out.
+    pub fn whole(&self) -> Option<Vec<u8>> {
+        (self.omitted_bytes() == 0).then(|| self.bytes())
+    }
+
     /// As text, a marker in place of what was left out; bytes that are not UTF-8 become `U+FFFD`.
     pub fn text(&self) -> String {
         let omitted = self.omitted_bytes();

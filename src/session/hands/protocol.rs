@@ -205,7 +205,9 @@ pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
     if head_len.saturating_add(body_len) > MAX_FRAME_BYTES {
         return Err(too_long(head_len.saturating_add(body_len)));
     }
-    let head: T = serde_json::from_slice(&exactly(from, head_len).await?)?;
+    let head = exactly(from, head_len).await?;
+    // Its own conversion would call a cut head an end of the stream.
+    let head: T = serde_json::from_slice(&head).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     Ok(Some((head, exactly(from, body_len).await?)))
 }
 

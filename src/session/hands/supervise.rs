@@ -49,8 +49,9 @@ impl Report {
 pub(super) fn spawn(mut command: Command, die_with_server: bool) -> io::Result<Supervised> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     let fd = theirs.as_raw_fd();
+    let server = i32::try_from(std::process::id()).unwrap_or(0);
     // SAFETY: the closure runs in a forked child; `split` and what it calls use system calls only, no allocation and no lock.
-    unsafe { command.pre_exec(move || split(fd, die_with_server)) };
+    unsafe { command.pre_exec(move || split(fd, die_with_server.then_some(server))) };
     let supervisor = command.kill_on_drop(false).spawn()?;
     Ok(Supervised { supervisor, reports: from_fd(ours)? })
 }
@@ -68,24 +69,36 @@ pub(super) fn merged() -> io::Result<(ChildStdout, Stdio, Stdio)> {
 }
 
 /// Becomes two: the parent stays as supervisor and never returns, the child goes on to be the command.
-fn split(report_to: RawFd, die_with_server: bool) -> io::Result<()> {
+fn split(report_to: RawFd, die_with: Option<libc::pid_t>) -> io::Result<()> {
     // SAFETY: plain system calls on integers, in a process with one thread.
     unsafe {
         libc::setsid();
         if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) != 0 {
             return Err(io::Error::last_os_error());
         }
-        if die_with_server {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if let Some(server) = die_with {
+            die_with_parent(server);
         }
+        let me = libc::getpid();
         match libc::fork() {
             -1 => Err(io::Error::last_os_error()),
             0 => {
                 libc::setsid();
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                die_with_parent(me);
                 Ok(())
             }
             command => watch(command, report_to),
+        }
+    }
+}
+
+/// Dies when the parent does, also when it did before this was called.
+fn die_with_parent(parent: libc::pid_t) {
+    // SAFETY: system calls on integers.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(1);
         }
     }
 }

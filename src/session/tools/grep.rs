@@ -154,7 +154,7 @@ impl Search<'_> {
                 lines.line(number, line, hit, &mut self.found);
             }
             let enough = self.found.full || (count > 0 && self.args.mode == GrepMode::FilesWithMatches);
-            if enough || (number % 1_024 == 0 && cancel.is_cancelled()) {
+            if enough || (number.is_multiple_of(1_024) && cancel.is_cancelled()) {
                 return count;
             }
         }

@@ -17,6 +17,7 @@ mod run;
 mod shell;
 mod spec;
 mod text;
+mod todo;
 mod walk;
 mod write;
 
@@ -29,7 +30,8 @@ pub use request::{
 pub(crate) use run::{Made, run_here};
 pub use run::{ToolOutcome, run};
 pub(crate) use shell::{shell_killed, shell_news, shell_started};
-pub use spec::specs;
+pub use spec::{offered, specs};
+pub use todo::Todos;
 
 /// Longest text of a tool result, in characters.
 pub const MAX_RESULT_CHARS: usize = 30_000;

@@ -8,7 +8,7 @@ use super::request::{
     BashArgs, BashOutputArgs, EditArgs, GlobArgs, GrepArgs, GrepMode, KillShellArgs, ReadArgs, Todo, TodoWriteArgs,
     ToolRequest, WriteArgs,
 };
-use super::spec::{NAMES, offered};
+use super::spec::{NAMES, names};
 use super::{DEFAULT_TIMEOUT_MS, MAX_COMMAND_BYTES, MAX_CONTENT_BYTES, MAX_TIMEOUT_MS, read, text};
 
 /// Longest path or pattern, in bytes.
@@ -31,7 +31,7 @@ pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_allowed(call: &ToolCall, allowed: &[String]) -> Result<ToolRequest, String> {
-    among(call, &offered(allowed))
+    among(call, &names(allowed))
 }
 
 fn among(call: &ToolCall, known: &[&str]) -> Result<ToolRequest, String> {

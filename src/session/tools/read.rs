@@ -106,7 +106,7 @@ fn page(from: &mut impl BufRead, args: &ReadArgs, cancel: &CancellationToken) ->
         };
         number += 1;
         if skip {
-            if number % 4_096 == 0 && cancel.is_cancelled() {
+            if number.is_multiple_of(4_096) && cancel.is_cancelled() {
                 return Err(std::io::Error::other("the call was cancelled"));
             }
             continue;

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::image::{self, Image};
 use super::path::Place;
-use super::request::{TodoStatus, TodoWriteArgs, ToolRequest};
+use super::request::ToolRequest;
+use super::todo::Todos;
 use super::{MAX_RESULT_CHARS, edit, glob, grep, read, shell, text, write};
 use crate::session::hands::{Chunk, Client, HandsError, HandsErrorKind};
 
@@ -33,7 +34,8 @@ impl ToolOutcome {
     }
 }
 
-/// Runs a tool. `on_output` gets a command's output while it runs; the result has it all the same.
+/// Runs a tool. `on_output` gets a command's output while it runs, in printable pieces, for showing; the result has it all
+/// the same. `todos` is the session's list, for `TodoWrite`.
 ///
 /// What the hands answer is not believed further than it is checked: text is clipped, images are what they say they are.
 ///
@@ -47,15 +49,18 @@ impl ToolOutcome {
 pub async fn run(
     client: &Client,
     request: &ToolRequest,
-    on_output: impl FnMut(Chunk) + Send,
+    todos: &mut Todos,
+    mut on_output: impl FnMut(String) + Send,
 ) -> Result<ToolOutcome, HandsError> {
     let started = Instant::now();
     let done = match request {
-        ToolRequest::TodoWrite(args) => Ok((vec![Content::text(todo_echo(args))], false)),
-        ToolRequest::Bash(args) if !args.run_in_background => client.exec(args.exec(), on_output).await.map(|done| {
-            let (said, failed) = shell::result(&done, args.timeout_ms.0);
-            (vec![Content::text(text::clip(said, MAX_RESULT_CHARS))], failed)
-        }),
+        ToolRequest::TodoWrite(args) => Ok((vec![Content::text(todos.replace(&args.todos))], false)),
+        ToolRequest::Bash(args) if !args.run_in_background => {
+            client.exec(args.exec(), |chunk| on_output(live(&chunk))).await.map(|done| {
+                let (said, failed) = shell::result(&done, args.timeout_ms.0);
+                (vec![Content::text(text::clip(said, MAX_RESULT_CHARS))], failed)
+            })
+        }
         ToolRequest::Bash(_)
         | ToolRequest::BashOutput(_)
         | ToolRequest::KillShell(_)
@@ -88,14 +93,12 @@ pub async fn run(
     }
 }
 
-fn todo_echo(args: &TodoWriteArgs) -> String {
-    let count = |s: TodoStatus| args.todos.iter().filter(|t| t.status == s).count();
-    format!(
-        "[noted: {} to do, {} in progress, {} done]\n",
-        count(TodoStatus::Pending),
-        count(TodoStatus::InProgress),
-        count(TodoStatus::Completed)
-    )
+fn live(chunk: &Chunk) -> String {
+    let mut out = text::printable(&String::from_utf8_lossy(&chunk.bytes));
+    if chunk.skipped_bytes > 0 {
+        out.push_str(&format!("\n[... {} bytes not shown ...]\n", chunk.skipped_bytes));
+    }
+    out
 }
 
 /// What a tool makes in the hands.

@@ -12,10 +12,15 @@ pub(super) const NAMES: [&str; 9] =
 /// `Bash` brings `BashOutput` and `KillShell` with it; `TodoWrite` touches nothing and is always there. Names that are not
 /// tools of this version (`WebFetch`) are passed over: what cannot be done is not offered.
 pub fn specs(allowed: &[String]) -> Vec<ToolSpec> {
-    offered(allowed).into_iter().map(spec).collect()
+    names(allowed).into_iter().map(spec).collect()
 }
 
-pub(super) fn offered(allowed: &[String]) -> Vec<&'static str> {
+/// The names of what [`specs`] offers.
+pub fn offered(allowed: &[String]) -> Vec<String> {
+    names(allowed).into_iter().map(str::to_owned).collect()
+}
+
+pub(super) fn names(allowed: &[String]) -> Vec<&'static str> {
     let may = |name: &str| match name {
         "TodoWrite" => true,
         "BashOutput" | "KillShell" => allowed.iter().any(|a| a == "Bash"),
@@ -146,15 +151,17 @@ fn spec(name: &'static str) -> ToolSpec {
 mod tests {
     use super::*;
 
-    fn names(allowed: &[&str]) -> Vec<String> {
+    fn told(allowed: &[&str]) -> Vec<String> {
         let allowed: Vec<String> = allowed.iter().map(|s| (*s).to_owned()).collect();
-        specs(&allowed).into_iter().map(|s| s.name).collect()
+        let told: Vec<String> = specs(&allowed).into_iter().map(|s| s.name).collect();
+        assert_eq!(told, offered(&allowed));
+        told
     }
 
     #[test]
     fn the_order_is_ours_and_what_cannot_be_done_is_not_offered() {
-        assert_eq!(names(&["WebFetch", "Grep", "Bash"]), ["Bash", "BashOutput", "KillShell", "Grep", "TodoWrite"]);
-        assert_eq!(names(&[]), ["TodoWrite"]);
-        assert_eq!(names(&NAMES), NAMES);
+        assert_eq!(told(&["WebFetch", "Grep", "Bash"]), ["Bash", "BashOutput", "KillShell", "Grep", "TodoWrite"]);
+        assert_eq!(told(&[]), ["TodoWrite"]);
+        assert_eq!(told(&NAMES), NAMES);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use abca::session::hands::{ExecEnd, ExecRequest, HandsErrorKind};
+use abca::session::hands::{Client, ExecEnd, ExecRequest, HandsErrorKind};
 use abca_core::Millis;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Scene, running, said};
+use super::{Scene, running, said, server_process};
 
 /// A word that no other process has on its command line, as a number for `sleep`.
 fn unique() -> String {
@@ -30,7 +30,10 @@ async fn a_command_tells_its_output_code_and_place() {
     let done = client.exec(ExecRequest { output_bytes: 1 << 20, ..request.clone() }, |_| {}).await.unwrap();
     assert_eq!(done.stdout.whole(), Some(request.stdin));
     let gone = client.exec(ExecRequest::argv(["no-such-program"]), |_| {}).await.unwrap_err();
-    assert_eq!((gone.kind(), gone.message()), (HandsErrorKind::Refused, "there is no program `no-such-program` in `PATH`"));
+    assert_eq!(
+        (gone.kind(), gone.message()),
+        (HandsErrorKind::Refused, "there is no program `no-such-program` in `PATH`")
+    );
     let done = client.exec(ExecRequest::shell("kill -SEGV $$"), |_| {}).await.unwrap();
     assert_eq!(done.end, ExecEnd::Signaled(11));
 }
@@ -48,9 +51,24 @@ async fn the_environment_is_ours_alone() {
     assert_eq!(
         sorted,
         [
-            "CI", "DEBIAN_FRONTEND", "EXTRA", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_NAME", "GIT_COMMITTER_EMAIL",
-            "GIT_COMMITTER_NAME", "GIT_EDITOR", "GIT_PAGER", "GIT_TERMINAL_PROMPT", "HOME", "LANG", "NO_COLOR", "PAGER",
-            "PATH", "SHELL", "TERM", "TMPDIR",
+            "CI",
+            "DEBIAN_FRONTEND",
+            "EXTRA",
+            "GIT_AUTHOR_EMAIL",
+            "GIT_AUTHOR_NAME",
+            "GIT_COMMITTER_EMAIL",
+            "GIT_COMMITTER_NAME",
+            "GIT_EDITOR",
+            "GIT_PAGER",
+            "GIT_TERMINAL_PROMPT",
+            "HOME",
+            "LANG",
+            "NO_COLOR",
+            "PAGER",
+            "PATH",
+            "SHELL",
+            "TERM",
+            "TMPDIR",
         ]
     );
 }
@@ -105,19 +123,18 @@ async fn dropping_the_call_stops_the_command() {
 #[tokio::test]
 async fn closing_the_connection_stops_everything() {
     let scene = Scene::new();
-    let hands = scene.hands();
-    let client = hands.client().await.unwrap();
+    let mut server = server_process().unwrap();
+    let (from, to) = (server.stdout.take().unwrap(), server.stdin.take().unwrap());
+    let client = Client::connect(from, to, &scene.config()).await.unwrap();
     let mark = unique();
     let line = format!("setsid sleep {mark} & sleep {mark}");
     assert!(said(&client, "Bash", json!({"command": line, "run_in_background": true})).await.contains("bash_1"));
-    while running(&mark) < 2 {
+    while running(&format!("sleep\0{mark}")) < 2 {
         client.ping().await.unwrap();
     }
     drop(client);
-    drop(hands);
-    while running(&mark) > 0 {
-        tokio::task::yield_now().await;
-    }
+    assert!(server.wait().await.unwrap().success());
+    assert_eq!(running(&mark), 0);
 }
 
 #[tokio::test]
@@ -133,7 +150,8 @@ async fn a_gigabyte_of_output_costs_bounded_memory() {
     assert_eq!(done.stdout.bytes().len(), abca::session::hands::DEFAULT_OUTPUT_BYTES);
     assert!(live > 0);
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.info().pid)).unwrap();
-    let peak: u64 = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap();
+    let peak: u64 =
+        status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap();
     println!("peak resident memory of the server: {peak} KiB");
     assert!(peak < 64 << 10, "{peak} KiB");
 }
@@ -143,7 +161,11 @@ async fn a_flood_that_never_ends_is_stopped_and_both_ends_are_shown() {
     let scene = Scene::new();
     let client = scene.client().await;
     let text = said(&client, "Bash", json!({"command": "echo first; yes", "timeout": 400})).await;
-    assert!(text.starts_with("ERROR [killed: not done after 400 ms; what it wrote follows]\nfirst\ny\n"), "{}", &text[..99]);
+    assert!(
+        text.starts_with("ERROR [killed: not done after 400 ms; what it wrote follows]\nfirst\ny\n"),
+        "{}",
+        &text[..99]
+    );
     assert!(text.contains("bytes: only its beginning and its end are shown ...]"));
     assert!(text.chars().count() <= abca::session::tools::MAX_RESULT_CHARS + 6);
 }

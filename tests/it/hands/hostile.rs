@@ -41,10 +41,11 @@ async fn lies_are_typed_errors() {
     use HandsErrorKind::{Died, Protocol, Refused};
     let exit = r#"{"id":2,"reply":{"exit":{"end":{"exited":0},"stdout":{"head":9,"tail":0,"total_bytes":9},"stderr":{"head":0,"tail":0,"total_bytes":0},"duration_ms":1,"killed_leftovers":false}}}"#;
     let huge = exit.replace("9", "18446744073709551615");
-    let strangers = [frame(r#"{"id":99,"reply":"done"}"#, b""), frame(r#"{"id":0,"reply":{"output":{"skipped_bytes":1}}}"#, b"x")];
+    let strangers =
+        [frame(r#"{"id":99,"reply":"done"}"#, b""), frame(r#"{"id":0,"reply":{"output":{"skipped_bytes":1}}}"#, b"x")];
     let table = [
         ("garbage", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Protocol),
-        ("noise", (0..4_096u32).map(|i| (i * 2_654_435_761 >> 24) as u8).collect(), Protocol),
+        ("noise", (0..4_096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect(), Protocol),
         ("a huge length", [0xff; 8].to_vec(), Protocol),
         ("a length and no more", frame(READY, b"")[..20].to_vec(), Died),
         ("silence and the end", Vec::new(), Died),

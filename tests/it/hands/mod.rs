@@ -1,15 +1,17 @@
 //! The hands, in a process of their own where processes matter, else in this one.
 
 mod commands;
+mod file_tools;
 mod hostile;
 mod server;
-mod file_tools;
 
 use std::any::Any;
 use std::path::Path;
 use std::process::Stdio;
 
-use abca::session::hands::{Client, HANDS_ARG, Hands, HandsConfig, HandsError, HandsErrorKind, Launch, Launched, serve};
+use abca::session::hands::{
+    Client, HANDS_ARG, Hands, HandsConfig, HandsError, HandsErrorKind, Launch, Launched, serve,
+};
 use abca::session::tools::{self, Todos, ToolOutcome};
 use abca_core::model::{Content, ToolCall, ToolInput};
 use async_trait::async_trait;
@@ -79,16 +81,19 @@ struct OwnProcess;
 #[async_trait]
 impl Launch for OwnProcess {
     async fn launch(&self) -> Result<Launched, HandsError> {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .arg(HANDS_ARG)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|e| HandsError::new(HandsErrorKind::Launch, e.to_string()))?;
+        let mut child = server_process().map_err(|e| HandsError::new(HandsErrorKind::Launch, e.to_string()))?;
         let (from, to) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
         Ok(Launched { from: Box::new(from), to: Box::new(to), guard: Box::new(child) as Box<dyn Any + Send> })
     }
+}
+
+fn server_process() -> std::io::Result<tokio::process::Child> {
+    tokio::process::Command::new(std::env::current_exe()?)
+        .arg(HANDS_ARG)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// Calls a tool as a model would.

@@ -1,12 +1,12 @@
 //! A server that dies, and many calls at once.
 
+use std::process::Stdio;
 use std::time::Instant;
 
-use abca::session::hands::{ExecEnd, ExecRequest, HandsConfig, HandsErrorKind};
+use abca::session::hands::{Client, ExecEnd, ExecRequest, HANDS_ARG, Hands, HandsConfig, HandsErrorKind};
 use serde_json::json;
 
 use super::{OwnProcess, Scene, said};
-use abca::session::hands::Hands;
 
 #[tokio::test]
 async fn a_death_fails_what_is_in_flight_and_the_next_call_has_new_hands() {
@@ -27,6 +27,36 @@ async fn a_death_fails_what_is_in_flight_and_the_next_call_has_new_hands() {
 }
 
 #[tokio::test]
+async fn as_process_one_of_a_namespace_the_server_survives_killing_everything() {
+    let scene = Scene::new();
+    let mut bwrap = tokio::process::Command::new("bwrap")
+        .args(["--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--proc", "/proc", "--die-with-parent", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(HANDS_ARG)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (from, to) = (bwrap.stdout.take().unwrap(), bwrap.stdin.take().unwrap());
+    let client = Client::connect(from, to, &scene.config()).await.unwrap();
+    assert_eq!(client.info().pid, 1);
+    let other = client.clone();
+    let two = tokio::spawn(async move {
+        other.exec(ExecRequest::shell("touch up; setsid sleep 60 & sleep 60").timeout(None), |_| {}).await
+    });
+    while client.stat("up").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let one = client.exec(ExecRequest::shell("kill -9 -1; sleep 60"), |_| {}).await;
+    // The killer is spared by its own signal, but dies with its supervisor.
+    assert_eq!((one.unwrap().end, two.await.unwrap().unwrap().end), (ExecEnd::Lost, ExecEnd::Lost));
+    let left = client.exec(ExecRequest::shell("ls -d /proc/[0-9]* | wc -l"), |_| {}).await.unwrap().stdout.text();
+    // The server, a supervisor, the shell, ls and wc.
+    assert!(left.trim().parse::<u32>().unwrap() <= 5, "{left}");
+}
+
+#[tokio::test]
 async fn hands_that_die_for_ever_are_given_up() {
     let scene = Scene::new();
     let hands = scene.hands().most_starts(2);
@@ -36,7 +66,10 @@ async fn hands_that_die_for_ever_are_given_up() {
         client.exec(ExecRequest::shell(line), |_| {}).await.unwrap_err();
     }
     let e = hands.client().await.unwrap_err();
-    assert_eq!((e.kind(), e.message()), (HandsErrorKind::Launch, "they were started 2 times already and died each time"));
+    assert_eq!(
+        (e.kind(), e.message()),
+        (HandsErrorKind::Launch, "they were started 2 times already and died each time")
+    );
 }
 
 #[tokio::test]
@@ -83,7 +116,7 @@ async fn cost_of_a_call() {
     let hands = scene.hands();
     let client = hands.client().await.unwrap();
     let mut report = Vec::new();
-    for what in ["ping", "Read", "Edit", "true (argv)", "true (bash -c)"] {
+    for what in ["ping", "Read", "Edit", "true (bare)", "true (argv)", "true (bash -c)"] {
         let mut took = Vec::new();
         for i in 0..300u32 {
             let start = Instant::now();
@@ -92,8 +125,13 @@ async fn cost_of_a_call() {
                 "Read" => drop(said(&client, "Read", json!({"file_path": "a.txt"})).await),
                 "Edit" => {
                     let (old, new) = if i % 2 == 0 { ("alpha", "beta") } else { ("beta", "alpha") };
-                    drop(said(&client, "Edit", json!({"file_path": "a.txt", "old_string": old, "new_string": new})).await);
+                    drop(
+                        said(&client, "Edit", json!({"file_path": "a.txt", "old_string": old, "new_string": new}))
+                            .await,
+                    );
                 }
+                // What starting a process costs anyway.
+                "true (bare)" => drop(tokio::process::Command::new("true").output().await.unwrap()),
                 "true (argv)" => {
                     let done = client.exec(ExecRequest::argv(["true"]), |_| {}).await.unwrap();
                     assert_eq!(done.end, ExecEnd::Exited(0));
