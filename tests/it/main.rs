@@ -1,4 +1,5 @@
 //! The facade's integration tests: one binary.
 
 mod facade;
+mod hands;
 mod orchestrator;
