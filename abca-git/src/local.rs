@@ -24,6 +24,7 @@ mod records;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abca_core::git::GitError;
 use abca_core::time::Clock;
 
 use crate::program::Git;
@@ -39,12 +40,14 @@ pub struct LocalForgeConfig {
     pub clock: Arc<dyn Clock>,
     /// Who opens, comments and merges; default `abca`.
     pub author: String,
+    /// The git program; default the one on the `PATH` of this process.
+    pub git: Option<Git>,
 }
 
 impl LocalForgeConfig {
     /// Absolute paths only, in the name of `abca`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { root: None, clock, author: "abca".to_owned() }
+        Self { root: None, clock, author: "abca".to_owned(), git: None }
     }
 
     /// Looks for `owner/name` below this folder too.
@@ -60,6 +63,13 @@ impl LocalForgeConfig {
         self.author = author.into();
         self
     }
+
+    /// Another git program.
+    #[must_use]
+    pub fn with_git(mut self, git: Git) -> Self {
+        self.git = Some(git);
+        self
+    }
 }
 
 /// A forge over bare repositories or work trees on this machine.
@@ -71,13 +81,18 @@ impl LocalForgeConfig {
 /// Needs a tokio runtime. Dropping a future does not interrupt what it began: the call is done or not done.
 #[derive(Debug, Clone)]
 pub struct LocalForge {
-    git: Git,
+    git: Option<Git>,
     config: LocalForgeConfig,
 }
 
 impl LocalForge {
-    /// A forge that works with this git.
-    pub fn new(git: Git, config: LocalForgeConfig) -> Self {
+    /// A forge of this configuration. Without a git program every call answers `NotFound`, saying what to install.
+    pub fn new(config: LocalForgeConfig) -> Self {
+        let git = config.git.clone().or_else(|| Git::find().ok());
         Self { git, config }
+    }
+
+    fn git(&self) -> Result<Git, GitError> {
+        self.git.clone().map_or_else(Git::find, Ok)
     }
 }

@@ -55,7 +55,8 @@ impl LocalForge {
         };
         let real = tokio::fs::canonicalize(&path).await.map_err(io)?;
         drop(tokio::fs::read_dir(&real).await.map_err(io)?);
-        let call = self.git.call(op).read_only().dir(&real);
+        let git = self.git()?;
+        let call = git.call(op).read_only().dir(&real);
         // Git looks no higher than here: a folder inside a work tree is another thing than the repository.
         let call = call.env("GIT_CEILING_DIRECTORIES", real.parent().unwrap_or(Path::new("/")));
         let call = call.args(["rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir"]);
@@ -63,30 +64,30 @@ impl LocalForge {
         if out.status != 0 {
             let error = classify(op, "rev-parse", &out);
             return Err(match error.kind() {
-                GitErrorKind::NotFound => self.not_a_repository(op, &real).await,
+                GitErrorKind::NotFound => not_a_repository(&git, op, &real).await,
                 _ => error,
             });
         }
         let mut lines = out.stdout.split(|b| *b == b'\n').map(|l| PathBuf::from(OsStr::from_bytes(l)));
         match (lines.next(), lines.next()) {
-            (Some(git_dir), Some(common)) => Ok(Place { git: self.git.clone(), path: real, git_dir, common }),
+            (Some(git_dir), Some(common)) => Ok(Place { git: git.clone(), path: real, git_dir, common }),
             _ => Err(GitError::new(GitErrorKind::Corrupt, op, "git's answer to `rev-parse` cannot be read")),
         }
     }
+}
 
-    async fn not_a_repository(&self, op: &'static str, path: &Path) -> GitError {
-        let shown = path.display();
-        let top = self.git.call(op).read_only().dir(path).args(["rev-parse", "--show-toplevel"]).text().await;
-        match top {
-            Ok(top) if !top.is_empty() => {
-                let message = format!("`{shown}` is inside the repository `{top}`: give that path");
-                GitError::new(GitErrorKind::Invalid, op, message)
-            }
-            _ => {
-                let message =
-                    format!("`{shown}` is not a git repository: give another path, or `git init` and commit there");
-                GitError::new(GitErrorKind::NotFound, op, message)
-            }
+async fn not_a_repository(git: &Git, op: &'static str, path: &Path) -> GitError {
+    let shown = path.display();
+    let top = git.call(op).read_only().dir(path).args(["rev-parse", "--show-toplevel"]).text().await;
+    match top {
+        Ok(top) if !top.is_empty() => {
+            let message = format!("`{shown}` is inside the repository `{top}`: give that path");
+            GitError::new(GitErrorKind::Invalid, op, message)
+        }
+        _ => {
+            let message =
+                format!("`{shown}` is not a git repository: give another path, or `git init` and commit there");
+            GitError::new(GitErrorKind::NotFound, op, message)
         }
     }
 }

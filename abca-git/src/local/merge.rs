@@ -70,7 +70,7 @@ impl LocalForge {
         let format = place.call(OP).read_only().args(["rev-parse", "--show-object-format"]).text().await?;
         let scratch = place.common.join("abca").join("merge.git");
         remove(&scratch)?;
-        let git = self.git.clone().with_env("GIT_DEFAULT_HASH", &format);
+        let git = place.git.clone().with_env("GIT_DEFAULT_HASH", &format);
         init(&git, OP, &scratch, true, "main").await?;
         let objects = place.common.join("objects");
         let call = || -> Call<'_> { git.call(OP).git_dir(&scratch).env("GIT_OBJECT_DIRECTORY", &objects) };

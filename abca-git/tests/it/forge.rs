@@ -14,10 +14,10 @@ use abca_git::{LocalForge, LocalForgeConfig};
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use crate::support::{git, photo, sh, user_repo, without};
+use crate::support::{photo, sh, user_repo, without};
 
 fn forge() -> LocalForge {
-    LocalForge::new(git(), LocalForgeConfig::new(Arc::new(VirtualClock::new())))
+    LocalForge::new(LocalForgeConfig::new(Arc::new(VirtualClock::new())))
 }
 
 fn local(path: &std::path::Path) -> RepoRef {
@@ -175,7 +175,7 @@ async fn all_shapes_of_a_repository_are_one_and_others_say_what_to_do() {
     assert_eq!(forge().repository(&hosted).await.unwrap_err().kind(), GitErrorKind::NotFound);
     sh(&user, "mkdir ../acme && git clone -q --bare . ../acme/web.git");
     let config = LocalForgeConfig::new(Arc::new(VirtualClock::new())).with_root(temp.path());
-    assert!(LocalForge::new(git(), config).repository(&hosted).await.is_ok());
+    assert!(LocalForge::new(config).repository(&hosted).await.is_ok());
 }
 
 #[tokio::test]

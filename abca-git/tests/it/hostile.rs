@@ -8,7 +8,7 @@ use abca_core::testing::VirtualClock;
 use abca_git::{LocalForge, LocalForgeConfig};
 use tempfile::TempDir;
 
-use crate::support::{BRANCH, git, local, sh, stage, stage_on, user_repo};
+use crate::support::{BRANCH, local, sh, stage, stage_on, user_repo};
 
 /// A user's repository in which everything that git might run leaves a mark.
 fn trapped(temp: &TempDir) -> std::path::PathBuf {
@@ -64,7 +64,7 @@ async fn nothing_that_the_repository_configures_runs() {
     s.bare.push(&remote, BRANCH, &head, None).await.unwrap();
     s.bare.push_wip(&remote, "refs/abca/wip/x", &head).await.unwrap();
     s.bare.delete_ref(&remote, "refs/abca/wip/x").await.unwrap();
-    let forge = LocalForge::new(git(), LocalForgeConfig::new(Arc::new(VirtualClock::new())));
+    let forge = LocalForge::new(LocalForgeConfig::new(Arc::new(VirtualClock::new())));
     let repo = RepoRef::Local(s.user.to_str().unwrap().to_owned());
     forge.repository(&repo).await.unwrap();
     let (head_branch, base, title, body) = (BRANCH.into(), "main".into(), "t".into(), String::new());
@@ -94,7 +94,7 @@ async fn a_configured_merge_driver_is_not_asked() {
     let sha = plumb("work", "theirs");
     plumb("base2", "ours");
     sh(&user, "rm -f ../marks/*");
-    let forge = LocalForge::new(git(), LocalForgeConfig::new(Arc::new(VirtualClock::new())));
+    let forge = LocalForge::new(LocalForgeConfig::new(Arc::new(VirtualClock::new())));
     let repo = RepoRef::Local(user.to_str().unwrap().to_owned());
     let (title, body) = ("t".into(), String::new());
     let open = OpenPullRequest { repo: repo.clone(), head: "work".into(), base: "base2".into(), title, body };
