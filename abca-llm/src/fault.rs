@@ -28,12 +28,10 @@ impl Scrub {
             text = text.replace(secret.expose_secret(), "[redacted]");
         }
         let mut out = String::with_capacity(text.len().min(CLIP_CHARS * 4));
-        let mut words = 0_usize;
-        for word in text.split_whitespace() {
-            if words > 0 {
+        for (n, word) in text.split_whitespace().enumerate() {
+            if n > 0 {
                 out.push(' ');
             }
-            words += 1;
             let looks_secret = word.len() > 12 && ["sk-", "\"sk-", "`sk-", "'sk-"].iter().any(|p| word.starts_with(p));
             if looks_secret {
                 out.push_str("[redacted]");

@@ -83,10 +83,6 @@ impl Endpoint {
         Ok(Self { provider, base_url, client, idle: config.idle_timeout, scrub })
     }
 
-    pub(crate) fn base_url(&self) -> &str {
-        &self.base_url
-    }
-
     /// Posts a body and waits for an answer that is a success.
     async fn post(&self, op: &'static str, path: &str, body: &impl Serialize) -> Result<reqwest::Response, ModelError> {
         let body = serde_json::to_vec(body)

@@ -14,6 +14,10 @@
 //! `Retry` inside it, the client innermost, so that a recording holds answers only.
 
 #[cfg(any(feature = "http", feature = "bedrock"))]
+#[cfg_attr(
+    not(all(feature = "anthropic", feature = "openai", feature = "bedrock")),
+    allow(dead_code, reason = "each wire uses its part")
+)]
 mod assemble;
 mod clip;
 mod config;
@@ -21,6 +25,10 @@ pub mod estimate;
 #[cfg(any(feature = "http", feature = "bedrock"))]
 mod fault;
 #[cfg(feature = "http")]
+#[cfg_attr(
+    not(all(feature = "anthropic", feature = "openai", feature = "bedrock")),
+    allow(dead_code, reason = "each wire uses its part")
+)]
 mod http;
 mod prices;
 mod provider;

@@ -85,20 +85,16 @@ enum BlockStart {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    SignatureDelta {
-        signature: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
     #[serde(other)]
     Unknown,
 }
@@ -153,10 +149,10 @@ impl MessagesDecoder {
             return Err(malformed(NAME, format_args!("a piece of block {index}, which has not begun")));
         }
         match delta {
-            Delta::TextDelta { text } => self.answer.text(NAME, index, text, out),
-            Delta::InputJsonDelta { partial_json } => self.answer.arguments(NAME, index, &partial_json),
-            Delta::ThinkingDelta { thinking } => self.answer.thinking(NAME, index, thinking, "", out),
-            Delta::SignatureDelta { signature } => self.answer.thinking(NAME, index, String::new(), &signature, out),
+            Delta::Text { text } => self.answer.text(NAME, index, text, out),
+            Delta::InputJson { partial_json } => self.answer.arguments(NAME, index, &partial_json),
+            Delta::Thinking { thinking } => self.answer.thinking(NAME, index, thinking, "", out),
+            Delta::Signature { signature } => self.answer.thinking(NAME, index, String::new(), &signature, out),
             Delta::Unknown => Ok(()),
         }
     }
@@ -309,7 +305,7 @@ mod tests {
     fn nonsense_is_malformed_and_errors_have_their_kind() {
         let kind = |events: &[Value]| decode(events).unwrap_err().kind();
         let text = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}});
-        assert_eq!(kind(&[text.clone()]), ModelErrorKind::Malformed);
+        assert_eq!(kind(std::slice::from_ref(&text)), ModelErrorKind::Malformed);
         assert_eq!(kind(&[start(), text]), ModelErrorKind::Malformed);
         assert_eq!(kind(&[start(), start()]), ModelErrorKind::Malformed);
         assert_eq!(kind(&[json!([])]), ModelErrorKind::Malformed);

@@ -50,7 +50,7 @@ impl OpenAi {
             config.api_key.iter().chain(config.http.extra_headers.iter().map(|(_, value)| value)),
         );
         let new_field = match config.output_limit {
-            OutputLimit::Auto => ["api.openai.com", ".azure.com"].iter().any(|h| endpoint.base_url().contains(h)),
+            OutputLimit::Auto => ["api.openai.com", ".azure.com"].iter().any(|h| base.contains(h)),
             OutputLimit::MaxCompletionTokens => true,
             OutputLimit::MaxTokens => false,
         };

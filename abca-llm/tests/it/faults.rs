@@ -215,7 +215,7 @@ async fn dropping_a_stream_closes_the_connection() {
     let closed = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 4096];
-        socket.read(&mut buffer).await.unwrap();
+        assert!(socket.read(&mut buffer).await.unwrap() > 0);
         let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         socket.write_all(head).await.unwrap();
         while socket.read(&mut buffer).await.is_ok_and(|n| n > 0) {}

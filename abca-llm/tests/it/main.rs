@@ -4,8 +4,16 @@
 mod conformance;
 mod replay;
 #[cfg(any(feature = "anthropic", feature = "openai", feature = "bedrock"))]
+#[cfg_attr(
+    not(all(feature = "anthropic", feature = "openai", feature = "bedrock")),
+    allow(dead_code, reason = "each client's tests use their part")
+)]
 mod server;
 #[cfg(any(feature = "anthropic", feature = "openai", feature = "bedrock"))]
+#[cfg_attr(
+    not(all(feature = "anthropic", feature = "openai", feature = "bedrock")),
+    allow(dead_code, reason = "each client's tests use their part")
+)]
 mod wires;
 
 #[cfg(all(feature = "anthropic", feature = "openai"))]
