@@ -224,7 +224,9 @@ impl HandsRepo {
     /// # Errors
     /// When the sandbox cannot run git.
     pub async fn head(&self, exec: &dyn HandsExec) -> Result<Option<String>, GitError> {
-        let out = exec.run(&["git", "rev-parse", "--verify", "--quiet", "HEAD^{commit}"], &ENV).await?;
+        // Named, not searched for: a repository further up is not the agent's.
+        let argv = ["git", "--git-dir=.git", "rev-parse", "--verify", "--quiet", "HEAD^{commit}"];
+        let out = exec.run(&argv, &ENV).await?;
         let sha = String::from_utf8_lossy(&out.stdout).trim().to_owned();
         Ok((out.status == 0 && is_sha(&sha)).then_some(sha))
     }

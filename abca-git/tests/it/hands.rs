@@ -200,3 +200,14 @@ async fn a_folder_in_use_is_refused() {
     let error = HandsRepo::create(&git(), &s.bare, &s.temp.path().join("x"), BRANCH, &nowhere).await.unwrap_err();
     assert_eq!(error.kind(), GitErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_repository_further_up_is_not_taken_for_the_agents() {
+    let s = stage().await;
+    sh(s.temp.path(), "git init -q . && git commit -q --allow-empty -m upper");
+    sh(s.hands.dir(), "rm -rf .git");
+    assert_eq!(s.hands.head(&s.exec).await.unwrap(), None);
+    let snapshot = s.hands.snapshot(&s.exec).await.unwrap();
+    assert!(snapshot.repaired);
+    assert_eq!((files(&s, &snapshot.sha), snapshot.head), (vec![".gitignore".to_owned(), "a.txt".to_owned()], None));
+}
