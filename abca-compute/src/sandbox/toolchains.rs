@@ -20,8 +20,11 @@ pub struct Toolchains {
     cargo_home: Option<PathBuf>,
 }
 
-/// Folders of a home that hold toolchains and nothing private: (what is seen, its folder for `PATH`, variables).
-const KNOWN: &[(&str, &str, &[(&str, &str)])] = &[
+/// What is seen, its folder for `PATH` (if any), and variables that name a folder.
+type Known = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Folders of a home that hold toolchains and nothing private.
+const KNOWN: &[Known] = &[
     (".cargo/bin", ".cargo/bin", &[]),
     (".rustup", "", &[("RUSTUP_HOME", ".rustup")]),
     (".cargo/registry", "", &[]),

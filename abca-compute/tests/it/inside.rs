@@ -37,6 +37,7 @@ pub fn run_if_asked() {
         ["eat", mib] => eat(mib.parse().unwrap()),
         ["forks", count] => forks(count.parse().unwrap()),
         ["detach", marker] => detach(marker),
+        ["brain", root, walls, marker] => crate::walls::be_brain(root, walls, marker),
         ["sleep", ..] => sleep_for_ever(),
         ["echo"] => {
             let mut text = String::new();

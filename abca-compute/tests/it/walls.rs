@@ -357,6 +357,59 @@ async fn a_kill_ends_the_whole_tree() {
     }
 }
 
+/// Another process that is the brain of one sandbox, until it is killed. Called by [`crate::inside`].
+pub fn be_brain(root: &str, walls: &str, marker: &str) -> ! {
+    let folder = |of: &str| Path::new(root).join(of);
+    let limits = SessionLimits::default();
+    let choice = match walls {
+        "bubblewrap" => WallsBy::Bubblewrap,
+        "namespaces" => WallsBy::Namespaces,
+        _ => WallsBy::Auto,
+    };
+    let sandbox_mode = if walls == "none" { SandboxMode::Unsandboxed } else { SandboxMode::Required };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let sandbox = Sandbox::prepare(SandboxSpec {
+            work_tree: folder("work"),
+            tmp: folder("tmp"),
+            hidden: Vec::new(),
+            read_only: Vec::new(),
+            toolchains: Vec::new(),
+            limits: SessionLimits { sandbox: sandbox_mode, ..limits },
+            env: BTreeMap::new(),
+            choice: Choice { walls: choice, limits: LimitsBy::Auto },
+        })
+        .unwrap();
+        let _child = detached(&sandbox, marker).await;
+        println!("ready");
+        std::future::pending().await
+    })
+}
+
+#[tokio::test]
+async fn the_hands_die_with_the_brain() {
+    for walls in ["bubblewrap", "namespaces", "none"] {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["work", "tmp"] {
+            fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        let marker = format!("{CANARY}-brain-{walls}");
+        let mut brain = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([WORD, "brain", root.path().to_str().unwrap(), walls, &marker])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(brain.stdout.take().unwrap()), &mut said).unwrap();
+        assert_eq!(said, "ready\n", "{walls}");
+        brain.kill().unwrap();
+        brain.wait().unwrap();
+        while marked(&marker) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_walls_by_name_the_tree_still_ends_as_a_whole() {
     let mut house = House::new(WallsBy::Auto);

@@ -134,7 +134,7 @@ impl ComputeStrategy for FakeCompute {
     }
 
     fn capabilities(&self) -> ComputeCapabilities {
-        self.capabilities.clone()
+        self.capabilities
     }
 
     async fn start(&self, request: &StartSession) -> Result<(), ComputeError> {
