@@ -1,2 +1,133 @@
-//! Bench.
-fn main() {}
+//! Whole lives of tasks that do nothing, per second, at full durability: what the store alone costs.
+//!
+//! `cargo bench -p abca-store [-- seconds]`. A life is what the driver does: submit, claim, commit the admission (two
+//! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
+//! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use abca_core::store::{ClaimQuery, CommitOutcome, LeaseChange, SignalOutcome, SubmitOutcome, TaskStore};
+use abca_core::task::{Change, SignalKind, Snapshot};
+use abca_core::testing::fixtures::{self, admit, at, complete, limit, running, start_intent};
+use abca_core::time::Millis;
+use abca_core::{SessionId, TaskId, UserId};
+use abca_store::{InProcess, Sqlite};
+
+const CALLS: u64 = 10;
+
+fn main() {
+    let seconds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(5);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    println!("bare fdatasync of 4 KiB appended: {:.0}/s", syncs(folder.path(), Duration::from_secs(1)));
+    println!(
+        "{:<12} {:>9} {:>9} {:>9} {:>12} {:>10} {:>10}",
+        "store", "in flight", "lives/s", "calls/s", "syncs/life", "p50 ms", "p99 ms"
+    );
+    for in_flight in [1, 16, 256] {
+        let folder = tempfile::TempDir::new().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(Sqlite::open(folder.path()).await.unwrap());
+            let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
+            report("sqlite", in_flight, &run, store.transactions() as f64 / run.lives as f64);
+            store.close().await.unwrap();
+        });
+    }
+    for in_flight in [1, 256] {
+        let run = runtime.block_on(lives(Arc::new(InProcess::new()), in_flight, Duration::from_secs(1)));
+        report("in-process", in_flight, &run, 0.0);
+    }
+}
+
+fn report(name: &str, in_flight: u64, run: &Run, syncs: f64) {
+    let rate = run.lives as f64 / run.took.as_secs_f64();
+    let ms = |q: f64| run.latencies[((run.latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
+    let calls = rate * CALLS as f64;
+    println!("{name:<12} {in_flight:>9} {rate:>9.0} {calls:>9.0} {syncs:>12.3} {:>10.2} {:>10.2}", ms(0.5), ms(0.99));
+}
+
+fn syncs(folder: &Path, time: Duration) -> f64 {
+    let mut file = std::fs::File::create(folder.join("syncs")).unwrap();
+    let (start, mut n) = (Instant::now(), 0.0);
+    while start.elapsed() < time {
+        file.write_all(&[7; 4096]).unwrap();
+        file.sync_data().unwrap();
+        n += 1.0;
+    }
+    n / start.elapsed().as_secs_f64()
+}
+
+struct Run {
+    lives: u64,
+    took: Duration,
+    latencies: Vec<Duration>,
+}
+
+async fn lives(store: Arc<dyn TaskStore>, in_flight: u64, time: Duration) -> Run {
+    let next = Arc::new(AtomicU64::new(1));
+    let start = Instant::now();
+    let workers: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (store, next) = (store.clone(), next.clone());
+            tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                while start.elapsed() < time {
+                    let begun = Instant::now();
+                    life(store.as_ref(), next.fetch_add(1, Ordering::Relaxed)).await;
+                    latencies.push(begun.elapsed());
+                }
+                latencies
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for worker in workers {
+        latencies.extend(worker.await.unwrap());
+    }
+    let took = start.elapsed();
+    latencies.sort();
+    Run { lives: latencies.len() as u64, took, latencies }
+}
+
+async fn life(store: &dyn TaskStore, n: u64) {
+    let mut task = fixtures::task(n);
+    let user = format!("user-{}", n % 1_000);
+    task.user = UserId::new(&user).unwrap();
+    task.spec.limits.slots = vec![limit(&format!("user:{user}"), 100, true), limit("system", 100_000, false)];
+    let id = task.id;
+    let session = SessionId::of(id, 1);
+    let submit = [fixtures::submit(task)];
+    let made = store.submit(&submit).await.unwrap();
+    assert!(matches!(made.as_slice(), [SubmitOutcome::Created(_)]));
+    let s = claim(store, id, n).await;
+    let s = commit(store, &s, admit(&s, at(n)), LeaseChange::Keep).await;
+    let s = commit(store, &s, start_intent(&s, at(n)), LeaseChange::Keep).await;
+    let word = [fixtures::registration(&session, id, at(n))];
+    assert_eq!(store.signal(&word).await.unwrap(), [SignalOutcome::Accepted]);
+    drop(s);
+    let s = claim(store, id, n).await;
+    let away = LeaseChange::Release { due: Some(at(n).after(Millis::secs(30))) };
+    commit(store, &s, running(&s, at(n)), away).await;
+    let last = [fixtures::signal(id, "exited", SignalKind::SessionExited { session }, at(n))];
+    assert_eq!(store.signal(&last).await.unwrap(), [SignalOutcome::Accepted]);
+    let s = claim(store, id, n).await;
+    commit(store, &s, complete(&s, at(n)), LeaseChange::Keep).await;
+}
+
+async fn claim(store: &dyn TaskStore, id: TaskId, n: u64) -> Snapshot {
+    let query = ClaimQuery { task: Some(id), ..fixtures::claim(1, at(n), 1) };
+    store.claim(&query).await.unwrap().pop().expect("due")
+}
+
+async fn commit(store: &dyn TaskStore, s: &Snapshot, change: Change, lease: LeaseChange) -> Snapshot {
+    let mut commit = fixtures::commit(s, change, 0);
+    commit.lease = lease;
+    match store.commit(&[commit]).await.unwrap().pop() {
+        Some(CommitOutcome::Applied(s)) => *s,
+        other => panic!("want the commit applied, got {other:?}"),
+    }
+}

@@ -12,6 +12,8 @@ mod write;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::event::Event;
 use abca_core::id::IdempotencyKey;
@@ -51,6 +53,7 @@ pub struct Sqlite {
     queue: mpsc::Sender<Message>,
     readers: SqlitePool,
     file: PathBuf,
+    transactions: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -73,8 +76,14 @@ impl Sqlite {
         let conn = config.writer().await?;
         let readers = config.readers().await?;
         let (queue, inbox) = mpsc::channel(config.queue.max(1));
-        tokio::spawn(Writer::new(conn, config.batch).run(inbox));
-        Ok(Self { queue, readers, file: config.file() })
+        let transactions = Arc::new(AtomicU64::new(0));
+        tokio::spawn(Writer::new(conn, config.batch, transactions.clone()).run(inbox));
+        Ok(Self { queue, readers, file: config.file(), transactions })
+    }
+
+    /// How many transactions this handle has made durable since it was opened; each costs one sync of the disk.
+    pub fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
     }
 
     /// The database file.

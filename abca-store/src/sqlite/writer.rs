@@ -1,5 +1,8 @@
 //! The one task that writes: takes whatever has queued up into one transaction, and answers once it is durable.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use abca_core::store::{StoreError, StoreErrorKind};
 use sqlx::{Connection, Row, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -26,11 +29,13 @@ pub(super) struct Writer {
     shelf: Shelf,
     texts: Texts,
     version: i64,
+    transactions: Arc<AtomicU64>,
 }
 
 impl Writer {
-    pub(super) fn new(conn: SqliteConnection, batch: usize) -> Self {
-        Self { conn, batch: batch.max(1), shelf: Shelf::default(), texts: Texts::default(), version: i64::MIN }
+    pub(super) fn new(conn: SqliteConnection, batch: usize, transactions: Arc<AtomicU64>) -> Self {
+        let (shelf, texts) = (Shelf::default(), Texts::default());
+        Self { conn, batch: batch.max(1), shelf, texts, version: i64::MIN, transactions }
     }
 
     /// Runs until told to close or until nobody can call any more.
@@ -98,7 +103,9 @@ impl Writer {
             }
             Err(e) => Err(Trouble { error: convert("begin", e), alone: false }),
         };
-        if result.is_err() {
+        if result.is_ok() {
+            self.transactions.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.shelf.clear();
             // Fails when SQLite has rolled back by itself.
             let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;

@@ -1,3 +1,9 @@
 //! Everything that the stores promise, checked from outside.
 
 mod conformance;
+#[cfg(feature = "sqlite")]
+mod differential;
+#[cfg(feature = "sqlite")]
+mod faults;
+#[cfg(feature = "sqlite")]
+mod killed;

@@ -1,0 +1,217 @@
+//! What goes wrong with a database file, and what the caller is told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use abca_core::store::{CommitOutcome, StoreErrorKind, SubmitOutcome, TaskStore};
+use abca_core::testing::fixtures::{admit, at, claim, commit, limit, note, submit, task, task_id, task_with_slots};
+use abca_core::testing::store::join_all;
+use abca_store::{Sqlite, SqliteConfig};
+use sqlx::{ConnectOptions, Connection, Row};
+use tempfile::TempDir;
+
+async fn raw(folder: &Path) -> sqlx::SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("abca.db")).create_if_missing(true);
+    options.connect().await.unwrap()
+}
+
+async fn refused(folder: &Path) -> (StoreErrorKind, String) {
+    let error = Sqlite::open(folder).await.expect_err("this must not open");
+    (error.kind(), error.to_string().replace(&folder.display().to_string(), "DIR"))
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_by_name_of_both_versions() {
+    let folder = TempDir::new().unwrap();
+    Sqlite::open(folder.path()).await.unwrap().close().await.unwrap();
+    let mut conn = raw(folder.path()).await;
+    sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 1; use a newer \
+                abca, or another folder";
+    assert_eq!(refused(folder.path()).await, (StoreErrorKind::Incompatible, want.to_owned()));
+}
+
+#[tokio::test]
+async fn somebody_elses_file_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let mut conn = raw(folder.path()).await;
+    sqlx::raw_sql("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let want = "open: incompatible: `DIR/abca.db` is a database of another program; choose another folder";
+    assert_eq!(refused(folder.path()).await, (StoreErrorKind::Incompatible, want.to_owned()));
+
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("abca.db"), "these are notes, not a database ".repeat(300)).unwrap();
+    let (kind, message) = refused(folder.path()).await;
+    assert_eq!(kind, StoreErrorKind::Incompatible, "{message}");
+    assert!(message.contains("`DIR/abca.db`: the file is not an SQLite database"), "{message}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (kind, message) = refused(&file.join("store")).await;
+    assert_eq!(kind, StoreErrorKind::Unavailable);
+    assert!(message.starts_with("open: unavailable: cannot make the folder `DIR`: "), "{message}");
+    // `/proc` refuses new files to everybody, root too.
+    let (kind, message) = refused(Path::new("/proc/self")).await;
+    assert_eq!(kind, StoreErrorKind::Unavailable);
+    assert!(message.contains("open for writing `DIR/abca.db`"), "{message}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_corrupt_and_its_neighbours_go_on() {
+    let folder = TempDir::new().unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    store.submit(&[submit(task(1)), submit(task(2))]).await.unwrap();
+    store.close().await.unwrap();
+    let mut conn = raw(folder.path()).await;
+    sqlx::query("UPDATE task SET record = '{}' WHERE id = ?")
+        .bind(task_id(1).to_string())
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    conn.close().await.unwrap();
+
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    let error = store.load(&[task_id(1)]).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.message().starts_with(&format!("the record of task `{}` cannot be read", task_id(1))), "{error}");
+    // The damaged task does not stand in the way of the others, not even where only one is asked for.
+    let mut claimed = store.claim(&claim(1, at(10), 1)).await.unwrap();
+    claimed.extend(store.claim(&claim(1, at(10), 1)).await.unwrap());
+    assert_eq!(claimed.iter().map(|s| s.id()).collect::<Vec<_>>(), [task_id(2)]);
+    let s = &claimed[0];
+    let mut other = commit(s, note(s, at(11)), 0);
+    other.task = task_id(1);
+    let (bad, good) = ([other], [commit(s, note(s, at(11)), 0)]);
+    let answers = join_all([store.commit(&bad), store.commit(&good)]).await;
+    let kinds: Vec<_> = answers.iter().map(|a| a.as_ref().map(Vec::len).map_err(|e| e.kind())).collect();
+    assert_eq!(kinds, [Err(StoreErrorKind::Corrupt), Ok(1)]);
+}
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_alone() {
+    let folder = TempDir::new().unwrap();
+    let inner = folder.path().join("new/store");
+    let store = Sqlite::open(&inner).await.unwrap();
+    store.submit(&[submit(task(1))]).await.unwrap();
+    let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    for name in ["abca.db", "abca.db-wal", "abca.db-shm"] {
+        assert_eq!(mode(&inner.join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let mut config = SqliteConfig::new(folder.path());
+    config.max_pages = Some(120);
+    let store = Sqlite::open_with(config).await.unwrap();
+    let mut kept = Vec::new();
+    let full = loop {
+        let n = kept.len() as u64 + 1;
+        let mut task = task(n);
+        task.spec.task_description = Some("x".repeat(5_000));
+        match store.submit(&[submit(task)]).await {
+            Ok(outcomes) => match outcomes.as_slice() {
+                [SubmitOutcome::Created(s)] => kept.push(s.as_ref().clone()),
+                other => panic!("want a created task, got {other:?}"),
+            },
+            Err(e) => break e,
+        }
+        assert!(kept.len() < 1_000, "the quota does not hold");
+    };
+    assert_eq!((full.kind(), full.is_retryable()), (StoreErrorKind::Full, true), "{full}");
+    assert!(full.message().contains("free some space"), "{full}");
+    // Reads go on, and what was answered is there, now and after a restart with room.
+    let ids: Vec<_> = kept.iter().map(|s| s.id()).collect();
+    assert_eq!(store.load(&ids).await.unwrap(), kept.iter().cloned().map(Some).collect::<Vec<_>>());
+    store.close().await.unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    assert_eq!(store.load(&ids).await.unwrap(), kept.iter().cloned().map(Some).collect::<Vec<_>>());
+    let next = task_id(kept.len() as u64 + 1);
+    assert_eq!(store.load(&[next]).await.unwrap(), [None]);
+    store.submit(&[submit(task(kept.len() as u64 + 1))]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_handles_share_one_folder_under_load() {
+    let folder = TempDir::new().unwrap();
+    let opened = join_all((0..4).map(|_| Sqlite::open(folder.path()))).await;
+    let stores: Vec<Sqlite> = opened.into_iter().map(Result::unwrap).collect();
+    let lives = stores.iter().enumerate().flat_map(|(i, store)| {
+        (1..=25u64).map(move |k| async move {
+            let n = k * 4 + i as u64;
+            store.submit(&[submit(task_with_slots(n, vec![limit("system", 100, false)]))]).await.unwrap();
+            let mut mine = store.claim(&claim(i as u64, at(1_000), 1)).await.unwrap();
+            let Some(s) = mine.pop() else { return 0 };
+            match store.commit(&[commit(&s, admit(&s, at(1_001)), 0)]).await.unwrap().as_slice() {
+                [CommitOutcome::Applied(_)] => 1,
+                other => panic!("nobody else has this lease, but {other:?}"),
+            }
+        })
+    });
+    let done: usize = join_all(lives).await.into_iter().sum();
+    assert_eq!(done, 100, "each submitted one and claimed one");
+    assert_eq!(stores[0].slots().await.unwrap()[0].holders.len(), 100);
+}
+
+#[tokio::test]
+async fn a_locked_database_is_throttled_not_wedged() {
+    let folder = TempDir::new().unwrap();
+    let mut config = SqliteConfig::new(folder.path());
+    config.busy_timeout_ms = 50;
+    let store = Sqlite::open_with(config).await.unwrap();
+    let mut other = raw(folder.path()).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let error = store.submit(&[submit(task(1))]).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (StoreErrorKind::Throttled, true), "{error}");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    store.submit(&[submit(task(1))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_carried_out_and_a_closed_store_says_so() {
+    let folder = TempDir::new().unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    let batch = [submit(task(1))];
+    {
+        let mut call = store.submit(&batch);
+        std::future::poll_fn(|cx| {
+            assert!(call.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+    store.close().await.unwrap();
+    let error = store.submit(&batch).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (StoreErrorKind::Unavailable, "the store is closed"));
+    assert_eq!(store.load(&[task_id(1)]).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    assert!(store.load(&[task_id(1)]).await.unwrap()[0].is_some(), "close flushes what was asked for");
+}
+
+#[tokio::test]
+async fn due_work_is_found_by_its_index() {
+    let folder = TempDir::new().unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    store.close().await.unwrap();
+    let mut conn = raw(folder.path()).await;
+    let plan = async |conn: &mut sqlx::SqliteConnection, sql: &'static str| {
+        let rows = sqlx::raw_sql(sql).fetch_all(conn).await.unwrap();
+        rows.iter().map(|r| r.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+    };
+    let due = "EXPLAIN QUERY PLAN SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= 5 \
+               ORDER BY s.look_at, s.ord LIMIT 9";
+    let due = plan(&mut conn, due).await;
+    assert!(due.contains("state_look") && !due.contains("SCAN") && !due.contains("TEMP B-TREE"), "{due}");
+    let gone = "EXPLAIN QUERY PLAN DELETE FROM waiting WHERE (scope, ord) IN (SELECT value ->> 0, value ->> 1 FROM \
+                json_each('[]'))";
+    let gone = plan(&mut conn, gone).await;
+    assert!(!gone.contains("SCAN waiting"), "{gone}");
+}
