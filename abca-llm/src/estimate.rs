@@ -88,7 +88,7 @@ fn content_quarters(content: &Content) -> u64 {
     }
 }
 
-/// Tokens of an image in base64: width · height / 750, at most [`MAX_IMAGE_TOKENS`].
+/// Tokens of an image in base64: width · height / 750, at most 4 784.
 pub fn image_tokens(base64: &str) -> u64 {
     /// Enough for a JPEG's dimensions behind its metadata, in most files.
     const HEAD_CHARS: usize = 64 * 1024;

@@ -176,6 +176,11 @@ async fn written_by_hand() {
         (last.text().as_str(), last.stop, last.usage),
         ("Fixed.", StopReason::EndTurn, Usage { input_tokens: 7, output_tokens: 1, ..Usage::default() })
     );
+    let mut foreign = r.clone();
+    let Step::Reply(other) = Step::tool("z", "Read", json!({})) else { unreachable!() };
+    answered(&mut foreign, &other, "1 failed\nleft: 3");
+    let e = replay.complete(&foreign).await.unwrap_err();
+    assert!(e.to_string().contains("messages[1] (assistant)"), "{e}");
     answered(&mut r, &first, "1 failed\nleft: 4");
     let e = replay.complete(&r).await.unwrap_err();
     assert_eq!(e.kind(), ModelErrorKind::ReplayDeparted);
