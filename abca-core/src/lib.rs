@@ -12,6 +12,7 @@
 //! | [`workflow`] | kinds of task as data, with their cross-field rules |
 //! | [`store`], [`compute`], [`git`], [`model`], [`memory`], [`policy`] | the six core traits |
 //! | [`link`] | what a session may say to the platform |
+//! | [`prompt`], [`text`], [`names`] | what the model and the reviewer are told, cutting and cleaning of texts, names in git |
 //! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
 
 pub mod blueprint;

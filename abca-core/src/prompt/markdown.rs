@@ -1,7 +1,5 @@
 //! Text from elsewhere inside Markdown: it stays what it is, and reaches nobody and nothing outside its place.
 
-use std::collections::BTreeMap;
-
 use crate::text::preview;
 
 /// Invisible, and no letter: between `@` and a name it keeps a forge from notifying anybody.
@@ -41,41 +39,46 @@ pub(super) fn without_mentions(text: &str) -> String {
     out
 }
 
-/// Somebody's Markdown as a quotation of at most about `chars` characters.
+/// Somebody's Markdown as a quotation of at most `chars` characters and a note.
 ///
-/// Being a quotation, it cannot run into what follows, with open fences and lists or without. HTML is shown rather than
-/// obeyed, mentions notify nobody, and words that would close an issue at merge do not; code stays as it is.
+/// Being a quotation, it cannot run into what follows, with open fences and lists or without. Outside of fenced code,
+/// HTML is shown rather than obeyed, mentions notify nobody, and words that would close an issue at merge do not: each is
+/// broken by an invisible character. Only a fence at the very beginning of a line counts as one, for only there does every
+/// reader of Markdown agree; so nothing can pretend to be code.
 pub(super) fn quoted(text: &str, chars: usize) -> String {
     let mut out = String::new();
     let mut left = chars;
     let mut fence: Option<(char, usize)> = None;
     let mut lines = text.trim().lines();
     while let Some(line) = lines.next() {
-        let shown = match (fence, fence_of(line)) {
-            (Some((mark, len)), Some((m, n))) if m == mark && n >= len && line.trim_matches([' ', m]).is_empty() => {
-                fence = None;
-                line.to_owned()
-            }
-            (Some(_), _) => line.to_owned(),
-            (None, Some(opening)) => {
-                fence = Some(opening);
-                line.to_owned()
-            }
-            (None, None) => inert(line),
-        };
-        // Whatever reads the platform's own marker must not find another one.
-        let shown: String =
-            shown.replace("<!--", "<!\u{200b}--").chars().filter(|c| !c.is_control() || *c == '\t').collect();
-        let cost = shown.chars().count().saturating_add(3);
-        match left.checked_sub(cost) {
-            Some(rest) => left = rest,
-            None => {
-                let rest =
-                    lines.fold(line.chars().count(), |n, l| n.saturating_add(l.chars().count()).saturating_add(1));
-                out.push_str(&format!(">\n> […{rest} characters left out]\n"));
-                break;
-            }
+        // A lone carriage return would end a line for a reader of Markdown, and not here.
+        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+        let in_fence = fence.is_some();
+        match fence {
+            Some(open) if closes(&line, open) => fence = None,
+            Some(_) => {}
+            None => fence = fence_of(&line),
         }
+        let as_code = in_fence || fence.is_some();
+        let mut shown = if as_code { line.clone() } else { without_effects(&line) };
+        if shown.chars().count().saturating_add(3) > left {
+            let total = line.chars().count();
+            // No character of a line takes more than two here.
+            let kept: String = line.chars().take(if as_code { 0 } else { left.saturating_sub(3) / 2 }).collect();
+            let rest = lines.fold(total.saturating_sub(kept.chars().count()), |n, l| {
+                n.saturating_add(l.chars().count()).saturating_add(1)
+            });
+            if !kept.is_empty() {
+                out.push_str(&format!("> {}\n", without_effects(&kept)));
+            }
+            out.push_str(&format!(">\n> […{rest} characters left out]\n"));
+            break;
+        }
+        // Whatever looks for the platform's own marker must not find another one, in code neither.
+        if as_code && shown.contains("<!--") {
+            shown = shown.replace("<!--", "<!\u{200b}--");
+        }
+        left = left.saturating_sub(shown.chars().count()).saturating_sub(3);
         out.push_str(if shown.is_empty() { ">" } else { "> " });
         out.push_str(&shown);
         out.push('\n');
@@ -93,76 +96,31 @@ fn longest_run(text: &str, mark: char) -> usize {
     longest
 }
 
-/// The mark and length of a fence, when a line begins with one.
+/// The mark and length of the fence that a line opens.
 fn fence_of(line: &str) -> Option<(char, usize)> {
-    let line = line.trim_start();
     let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
     let len = line.chars().take_while(|c| *c == mark).count();
     let info = line.trim_start_matches(mark);
     (len >= 3 && !(mark == '`' && info.contains('`'))).then_some((mark, len))
 }
 
-/// A line outside of fences: code spans as they are, the rest without effects.
-fn inert(line: &str) -> String {
-    // Where the last run of backticks of each length begins: a run is a span's start only if another one follows.
-    let mut last = BTreeMap::new();
-    let mut at = 0usize;
-    let pieces = runs(line);
-    for piece in &pieces {
-        if piece.starts_with('`') {
-            last.insert(piece.len(), at);
-        }
-        at = at.saturating_add(piece.len());
-    }
-    let mut out = String::with_capacity(line.len());
-    let mut plain = String::new();
-    let mut at = 0usize;
-    let mut open: Option<&str> = None;
-    for piece in pieces {
-        match open {
-            Some(ticks) => {
-                out.push_str(piece);
-                if piece == ticks {
-                    open = None;
-                }
-            }
-            None if piece.starts_with('`') && last.get(&piece.len()).is_some_and(|l| *l > at) => {
-                out.push_str(&without_effects(&std::mem::take(&mut plain)));
-                out.push_str(piece);
-                open = Some(piece);
-            }
-            None => plain.push_str(piece),
-        }
-        at = at.saturating_add(piece.len());
-    }
-    out.push_str(&without_effects(&plain));
-    out
+/// Whether a line closes that fence: at most three blanks, no fewer marks, nothing more.
+fn closes(line: &str, (mark, len): (char, usize)) -> bool {
+    let rest = line.trim_start_matches(' ');
+    let indent = line.len().saturating_sub(rest.len());
+    let marks = rest.chars().take_while(|c| *c == mark).count();
+    indent <= 3 && marks >= len && rest.trim_start_matches(mark).trim().is_empty()
 }
 
-/// A line as alternating runs of backticks and of other characters.
-fn runs(line: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut rest = line;
-    while let Some(first) = rest.chars().next() {
-        let ticks = first == '`';
-        let end = rest.find(|c: char| (c == '`') != ticks).unwrap_or(rest.len());
-        let Some((run, tail)) = rest.split_at_checked(end) else { break };
-        out.push(run);
-        rest = tail;
-    }
-    out
-}
-
+/// Mentions, closing words and tags, broken by an invisible character: visible as they were, in code spans too.
 fn without_effects(text: &str) -> String {
     let text = without_closing_words(&without_mentions(text));
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        let is_tag = c == '<' && chars.peek().is_some_and(|n| n.is_ascii_alphabetic() || matches!(n, '/' | '!' | '?'));
-        if is_tag {
-            out.push_str("&lt;");
-        } else {
-            out.push(c);
+        out.push(c);
+        if c == '<' && chars.peek().is_some_and(|n| n.is_ascii_alphabetic() || matches!(n, '/' | '!' | '?')) {
+            out.push(BREAK);
         }
     }
     out
@@ -222,13 +180,34 @@ mod tests {
     #[test]
     fn a_quotation_has_no_effects_outside_of_code() {
         let text = "<!-- x --> by @me `Vec<String> @x` closes: o/r#5\n```html\n<b> @me\n```\n\nthe fix is <b>good</b>";
-        let want = "> &lt;!-- x --> by @\u{200b}me `Vec<String> @x` c\u{200b}loses: o/r#5\n> ```html\n> <b> @me\n> ```\n>\n\
-                    > the fix is &lt;b>good&lt;/b>\n";
+        let want = "> <\u{200b}!-- x --> by @\u{200b}me `Vec<\u{200b}String> @\u{200b}x` c\u{200b}loses: o/r#5\n\
+                    > ```html\n> <b> @me\n> ```\n>\n> the fix is <\u{200b}b>good<\u{200b}/b>\n";
         assert_eq!(quoted(text, 1_000), want);
+    }
+
+    #[test]
+    fn nothing_can_pretend_to_be_code() {
+        for cover in [
+            "1. a\n\n   ```\nX",
+            "a\n\n    ```\nX",
+            "a ` b\nc ` X ` d",
+            r"\` X `",
+            "```\n```\t\nX",
+            "```\r\n```\nX",
+            "```a`b\nX",
+            "- ~~~\nX",
+        ] {
+            let got = quoted(&cover.replace('X', "<img> @me fixes #1"), 1_000);
+            assert!(got.contains("<\u{200b}img> @\u{200b}me f\u{200b}ixes #1"), "{got}");
+        }
+        let got = quoted("~~~\n@me <!-- abca:task=\n   ```\n    ~~~\n@me\n   ~~~~ \n@me", 1_000);
+        assert_eq!(got.matches("@me").count(), 2, "{got}");
+        assert!(!got.contains("<!--"), "{got}");
     }
 
     #[test]
     fn a_long_quotation_says_what_is_missing() {
         assert_eq!(quoted("one\ntwo\nthree\nfour", 14), "> one\n> two\n>\n> […10 characters left out]\n");
+        assert_eq!(quoted(&"x".repeat(100), 23), format!("> {}\n>\n> […90 characters left out]\n", "x".repeat(10)));
     }
 }

@@ -236,7 +236,7 @@ mod tests {
                     ## Change\n\n1 file changed, +10 −3 lines.\n\n\
                     Made in 9 turns of `replay:demo` for $0.0124, prompt `0123456789ab`. \
                     Task 00000000000000000000000007, attempt 2.\n\n\
-                    ## Agent notes\n\n> Done, @\u{200b}bob. C\u{200b}loses #99.\n> &lt;!-- abca:task=x attempt=1 -->\n\n\
+                    ## Agent notes\n\n> Done, @\u{200b}bob. C\u{200b}loses #99.\n> <\u{200b}!-- abca:task=x attempt=1 -->\n\n\
                     <!-- abca:task=00000000000000000000000007 attempt=2 -->\n";
         assert_eq!(got.body, want);
         assert_eq!(task_of(&got.body), Some((task(), 2)));
