@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use abca_core::event::Event;
 use abca_core::id::SignalId;
+use abca_core::names;
 use abca_core::session::{LogEntry, LogRecord};
 use abca_core::store::{EventQuery, LogQuery, NewSignal, SignalOutcome, StoreError};
 use abca_core::task::{Signal, SignalKind, Snapshot, Task, TaskStatus};
@@ -204,7 +205,7 @@ impl TaskHandle {
 
     async fn outcome_of(&self, task: Task) -> Result<TaskOutcome, Error> {
         let saved = if task.status == TaskStatus::Completed { None } else { self.last_checkpoint().await? };
-        Ok(TaskOutcome::of(task, saved.map(|sha| PartialWork { reference: wip_ref(self.id), sha })))
+        Ok(TaskOutcome::of(task, saved.map(|sha| PartialWork { reference: names::wip_ref(self.id), sha })))
     }
 
     async fn last_checkpoint(&self) -> Result<Option<String>, Error> {
@@ -325,11 +326,6 @@ fn last_deadline(task: &Task) -> Timestamp {
     let parts =
         [uploads, l.queue_timeout_ms, l.task_timeout_ms, l.finalize_timeout_ms, l.stop_grace_ms, OUTCOME_MARGIN];
     parts.into_iter().fold(task.created_at, Timestamp::after)
-}
-
-/// The hidden ref that a task's checkpoints are pushed to.
-fn wip_ref(task: TaskId) -> String {
-    format!("refs/abca/wip/{task}")
 }
 
 fn signal_id(text: &str) -> Result<SignalId, Error> {

@@ -1,5 +1,6 @@
 //! How a task ended.
 
+use abca_core::classify::{Classification, classify_failure};
 use abca_core::model::Usage;
 use abca_core::task::{DiffStat, Failure, PhaseTiming, PullRequestRef, Task, TaskStatus, Verdict, Verification};
 use abca_core::{MicroUsd, Millis, TaskId};
@@ -96,6 +97,11 @@ impl TaskOutcome {
             outcome.phases = report.phases;
         }
         outcome
+    }
+
+    /// What the failure means, whose it is, and what to do about it.
+    pub fn classification(&self) -> Option<Classification> {
+        self.failure.as_ref().map(classify_failure)
     }
 
     /// Whether the task did what it was asked, or found honestly that there was nothing to do.

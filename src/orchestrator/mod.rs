@@ -6,11 +6,13 @@
 
 mod driver;
 mod driving;
+mod prepare;
 mod seams;
 mod wake;
 mod watch;
 mod worker;
 
+pub use prepare::ForgePreparer;
 pub use seams::{Launcher, PlainLauncher, PrepareFailure, Preparer, task_of};
 pub use wake::{Bell, TaskRing, Wake, WorkRing};
 pub use worker::{Drained, Worker, WorkerConfig, WorkerParts};

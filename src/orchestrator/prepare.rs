@@ -1,0 +1,154 @@
+//! Prepares a task through its forge: pre-flight checks, then the context.
+
+use std::sync::Arc;
+
+use abca_core::git::{
+    Comment, GitError, GitErrorKind, GitProvider, Issue, Numbered, Permission, PullRequest, PullRequestState, RepoRef,
+    Repository,
+};
+use abca_core::names;
+use abca_core::prompt::{HydrationInput, PROMPT_BUDGET_TOKENS, hydrate_with};
+use abca_core::task::{Failure, FailureReason, Prepared, Task};
+use async_trait::async_trait;
+
+use super::seams::{PrepareFailure, Preparer};
+
+/// Pre-flight and hydration over a [`GitProvider`].
+///
+/// Checked are: the forge answers, the repository is visible and not empty, the platform may do in it what the workflow
+/// needs, there is a branch to start from, the pull request is open, the issue exists. What a forge cannot be asked
+/// for now is asked again later, until the task's hydration deadline.
+#[derive(Debug)]
+pub struct ForgePreparer {
+    git: Arc<dyn GitProvider>,
+}
+
+impl ForgePreparer {
+    /// Over a forge.
+    pub fn new(git: Arc<dyn GitProvider>) -> Self {
+        Self { git }
+    }
+
+    /// Where the work starts from, and which branch it goes to.
+    async fn branches(&self, task: &Task, repo: &RepoRef) -> Result<(String, String), PrepareFailure> {
+        let found = self.git.repository(repo).await.map_err(|e| repository_error(repo, e))?;
+        check_permission(task, &found)?;
+        if let Some(number) = task.spec.pr_number {
+            let pull = self.pull_request(repo, number).await?;
+            return Ok((pull.base, pull.head));
+        }
+        let base = base_branch(task, found)?;
+        let slug = names::slug(task.spec.task_description.as_deref(), &repo.to_string());
+        Ok((base, names::branch(task.id, &slug)))
+    }
+
+    async fn pull_request(&self, repo: &RepoRef, number: u64) -> Result<PullRequest, PrepareFailure> {
+        let closed = |detail: String| preflight("PR_NOT_FOUND_OR_CLOSED", &detail);
+        match self.git.pull_request(&Numbered { repo: repo.clone(), number }).await {
+            Ok(pull) if pull.state == PullRequestState::Open => Ok(pull),
+            Ok(_) => Err(closed(format!("pull request #{number} of `{repo}` is not open"))),
+            Err(e) if e.kind() == GitErrorKind::NotFound => {
+                Err(closed(format!("there is no pull request #{number} in `{repo}`")))
+            }
+            Err(e) => Err(forge_error(e)),
+        }
+    }
+
+    async fn issue(&self, repo: &RepoRef, number: u64) -> Result<(Issue, Vec<Comment>), PrepareFailure> {
+        let which = Numbered { repo: repo.clone(), number };
+        let issue = self.git.issue(&which).await.map_err(|e| match e.kind() {
+            GitErrorKind::NotFound => preflight("ISSUE_NOT_FOUND", &format!("there is no issue #{number} in `{repo}`")),
+            _ => forge_error(e),
+        })?;
+        let comments = self.git.comments(&which).await.map_err(forge_error)?;
+        Ok((issue, comments))
+    }
+}
+
+#[async_trait]
+impl Preparer for ForgePreparer {
+    async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareFailure> {
+        let spec = &task.spec;
+        let (base_branch, branch) = match &spec.repo {
+            Some(repo) => self.branches(task, repo).await?,
+            None => (String::new(), String::new()),
+        };
+        let (issue, comments) = match (&spec.repo, spec.issue_number) {
+            (Some(repo), Some(number)) => {
+                let (issue, comments) = self.issue(repo, number).await?;
+                (Some(issue), comments)
+            }
+            (Some(_), None) | (None, _) => (None, Vec::new()),
+        };
+        let input = HydrationInput {
+            task_id: task.id,
+            repo: spec.repo.clone(),
+            issue,
+            comments,
+            description: spec.task_description.clone(),
+            memory: Vec::new(),
+            budget_tokens: PROMPT_BUDGET_TOKENS,
+        };
+        let hydrated = hydrate_with(&input, visible);
+        Ok(Prepared {
+            base_branch,
+            branch,
+            user_prompt: hydrated.user_prompt,
+            sources: hydrated.sources,
+            token_estimate: hydrated.token_estimate,
+            truncated: hydrated.truncated,
+        })
+    }
+}
+
+fn check_permission(task: &Task, found: &Repository) -> Result<(), PrepareFailure> {
+    let needed = if task.spec.read_only { Permission::Triage } else { Permission::Write };
+    if found.permission >= needed {
+        return Ok(());
+    }
+    let detail = format!("`{}` allows `{:?}`, but the task needs `{needed:?}`", found.repo, found.permission);
+    Err(preflight("INSUFFICIENT_GITHUB_REPO_PERMISSIONS", &detail.to_lowercase()))
+}
+
+fn base_branch(task: &Task, found: Repository) -> Result<String, PrepareFailure> {
+    let repo = &found.repo;
+    if found.empty {
+        let detail = format!("`{repo}` has no commits yet: make a first commit, then submit again");
+        return Err(preflight("REPO_EMPTY", &detail));
+    }
+    task.spec.base_branch.clone().or(found.default_branch).ok_or_else(|| {
+        let detail = format!("`{repo}` has no default branch, its HEAD is detached: name the branch to start from");
+        preflight("NO_BASE_BRANCH", &detail)
+    })
+}
+
+fn preflight(reason: &str, detail: &str) -> PrepareFailure {
+    let message = format!("Pre-flight check failed: {reason} — {detail}");
+    PrepareFailure { failure: Failure::new(FailureReason::Preflight, message), retryable: false }
+}
+
+fn repository_error(repo: &RepoRef, error: GitError) -> PrepareFailure {
+    match error.kind() {
+        GitErrorKind::NotFound => {
+            preflight("REPO_NOT_FOUND_OR_NO_ACCESS", &format!("`{repo}` does not exist, or cannot be seen: {}", error.message()))
+        }
+        _ => forge_error(error),
+    }
+}
+
+fn forge_error(error: GitError) -> PrepareFailure {
+    let failure = Failure::new(FailureReason::Preflight, format!("Pre-flight check failed: {error}"));
+    PrepareFailure { failure, retryable: error.is_retryable() }
+}
+
+/// Text from outside without what a reader cannot see: controls, marks of direction, zero-width and tag characters.
+fn visible(text: &str) -> String {
+    text.chars()
+        .filter(|c| match c {
+            '\t' | '\n' => true,
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => false,
+            '\u{e0000}'..='\u{e007f}' => false,
+            c => !c.is_control(),
+        })
+        .collect()
+}
