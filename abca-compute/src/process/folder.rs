@@ -211,14 +211,15 @@ impl Folder {
 
     /// How the session stands. Its end is written before its lock is free, and told after.
     pub(super) fn view(&self) -> Result<SessionView, ComputeError> {
+        // Before the lock: while a start fails, another fork of the worker may hold its lock up to its own execution.
+        if !self.was_started() {
+            return Ok(SessionView::Unknown);
+        }
         if self.is_held()? {
             return Ok(SessionView::Running { active_at: None });
         }
         if let Some(ended) = self.exit() {
             return Ok(ended);
-        }
-        if !self.was_started() {
-            return Ok(SessionView::Unknown);
         }
         if !self.leftovers().is_empty() {
             return Ok(SessionView::Running { active_at: None });

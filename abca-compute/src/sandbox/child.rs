@@ -36,9 +36,14 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(process: tokio::process::Child, tree: Tree, init: Option<Pidfd>, inner: Arc<Inner>) -> Self {
+    pub(super) fn new(
+        process: tokio::process::Child,
+        tree: Tree,
+        init: Option<Pidfd>,
+        inner: Arc<Inner>,
+        hits: (u64, u64),
+    ) -> Self {
         let key = inner.watch.add(tree.clone());
-        let hits = inner.hits();
         Self { process, tree, init, inner, key, hits, ended: None }
     }
 

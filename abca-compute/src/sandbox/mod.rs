@@ -243,6 +243,8 @@ impl Sandbox {
             return Err(ComputeError::new(ComputeErrorKind::Invalid, "spawn", "no program to start: `argv` is empty"));
         }
         let Launch { mut command, fds, report } = self.inner.launch(argv)?;
+        // Before the start: a program may run into its limits before we hear of it again.
+        let hits = self.inner.hits();
         command.stdin(io.stdin).stdout(io.stdout).stderr(io.stderr);
         let runtime = tokio::runtime::Handle::current();
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -264,7 +266,7 @@ impl Sandbox {
                 ComputeError::new(ComputeErrorKind::Unavailable, "spawn", "cannot start a process").with_source(e)
             })?;
         let report = read_report(report).await?;
-        self.inner.child(process, &report)
+        self.inner.child(process, &report, hits)
     }
 }
 
@@ -364,7 +366,12 @@ impl Inner {
         Ok(launch)
     }
 
-    fn child(self: &Arc<Self>, process: tokio::process::Child, report: &str) -> Result<Child, ComputeError> {
+    fn child(
+        self: &Arc<Self>,
+        process: tokio::process::Child,
+        report: &str,
+        hits: (u64, u64),
+    ) -> Result<Child, ComputeError> {
         let root = process.id().map_or(0, u32::cast_signed);
         let problem = |e| io_error("cannot hold the process that was started", e);
         let outer = Pidfd::open(root).map_err(problem)?;
@@ -386,7 +393,7 @@ impl Inner {
             }
         };
         let tree = Tree { root, kill: Arc::new(kill) };
-        Ok(Child::new(process, tree, init, Arc::clone(self)))
+        Ok(Child::new(process, tree, init, Arc::clone(self), hits))
     }
 
     fn hits(&self) -> (u64, u64) {
