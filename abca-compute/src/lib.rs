@@ -3,7 +3,7 @@
 //! | strategy | sessions are | outlive the worker |
 //! | --- | --- | --- |
 //! | [`InProcess`] | tasks of this process | no |
-//! | [`Process`](process::Process) | detached processes, each under a supervisor (Linux) | yes |
+//! | [`Process`] | detached processes, each under a supervisor (Linux) | yes |
 //!
 //! [`sandbox`] builds the walls around the hands, whatever the strategy (Linux). A program that uses either calls
 //! [`init`] first in its `main`.
