@@ -4,4 +4,5 @@ mod chaos;
 mod link;
 mod lives;
 mod many;
+mod prepare;
 pub mod world;
