@@ -10,6 +10,8 @@ use abca_core::compute::{ComputeStrategy, SessionLimits};
 use abca_core::git::GitProvider;
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
+use abca_core::model::ModelClient;
+use abca_core::policy::PolicyEngine;
 use abca_core::store::TaskStore;
 use abca_core::{Clock, IdSource, UserId};
 use secrecy::SecretString;
@@ -17,8 +19,13 @@ use secrecy::SecretString;
 use crate::abca::{Abca, Inner};
 use crate::clock::{OsRandom, SystemClock};
 use crate::error::{Error, ErrorKind};
+use crate::forge::ForgeSettings;
 use crate::link::{LinkSecret, LinkServer, StoreLink};
-use crate::orchestrator::{Bell, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts};
+use crate::models::ModelSettings;
+use crate::orchestrator::{
+    Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts,
+};
+use crate::sessions::{self, Wiring};
 use crate::state::StateDir;
 
 /// What a compute strategy that runs sessions of this process is made from.
@@ -27,7 +34,7 @@ pub struct Platform {
     /// The way of sessions in this process to the platform.
     pub link: Arc<dyn SessionLink>,
     /// The forge.
-    pub git: Option<Arc<dyn GitProvider>>,
+    pub git: Arc<dyn GitProvider>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The state folder, if there is one.
@@ -53,6 +60,11 @@ pub struct Builder {
     session_limits: SessionLimits,
     session_payload: Option<String>,
     secrets: BTreeMap<String, SecretString>,
+    home: Option<PathBuf>,
+    forge: ForgeSettings,
+    models: ModelSettings,
+    model: Option<(Arc<dyn ModelClient>, String)>,
+    policy: Option<Arc<dyn PolicyEngine>>,
     worker: Option<bool>,
     worker_config: WorkerConfig,
 }
@@ -108,7 +120,43 @@ impl Builder {
         self
     }
 
-    /// The forge.
+    /// The user's home folder: the hands see its toolchains and nothing else of it.
+    #[must_use]
+    pub fn home(mut self, home: impl Into<PathBuf>) -> Self {
+        self.home = Some(home.into());
+        self
+    }
+
+    /// Where models are, and the model of tasks that name none. Sessions run in processes of their own.
+    #[must_use]
+    pub fn models(mut self, models: ModelSettings) -> Self {
+        self.models = models;
+        self
+    }
+
+    /// A model client of your own, and the id of the model to call. It cannot cross into another process, so sessions run
+    /// as tasks of this one; their hands are sandboxed processes all the same.
+    #[must_use]
+    pub fn model(mut self, client: Arc<dyn ModelClient>, id: impl Into<String>) -> Self {
+        self.model = Some((client, id.into()));
+        self
+    }
+
+    /// Judges tool calls. Default: [`crate::session::DefaultPolicy`]. As with [`Self::model`], sessions then run in this process.
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<dyn PolicyEngine>) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The default forge's settings.
+    #[must_use]
+    pub fn forge(mut self, forge: ForgeSettings) -> Self {
+        self.forge = forge;
+        self
+    }
+
+    /// The forge. As with [`Self::model`], sessions then run in this process.
     #[must_use]
     pub fn git(mut self, git: Arc<dyn GitProvider>) -> Self {
         self.git = Some(git);
@@ -225,22 +273,45 @@ impl Builder {
                     .map_err(|e| Error::new(ErrorKind::State, e.to_string()).with_source(e))?,
                 None => LinkSecret::random(&*ids),
             };
-            let git = self.git;
+            // What the embedder made himself cannot cross into a session's own process.
+            let own_parts = self.model.is_some() || self.git.is_some() || self.policy.is_some();
+            let git = match self.git {
+                Some(git) => git,
+                None => self.forge.connect(clock.clone()).map_err(|e| {
+                    Error::new(ErrorKind::Config, format!("the local forge cannot be used: {e}")).with_source(e)
+                })?,
+            };
             let platform =
                 Platform { link: link.clone(), git: git.clone(), clock: clock.clone(), state: state.clone() };
-            let compute = self.compute.ok_or_else(|| missing("where sessions run", ".compute(..)"))?(&platform)?;
             let preparer = match self.preparer {
                 Some(preparer) => preparer,
-                None => return Err(missing("how tasks are prepared", ".git(..) or .preparer(..)")),
+                None => Arc::new(ForgePreparer::new(git.clone())),
             };
-            let launcher = match self.launcher {
-                Some(make) => make(&platform, secret.clone())?,
-                None => Arc::new(PlainLauncher {
+            let (compute, launcher) = match (self.compute, self.launcher) {
+                (Some(compute), Some(launcher)) => (compute(&platform)?, launcher(&platform, secret.clone())?),
+                (Some(compute), None) => {
+                    let launcher: Arc<dyn Launcher> = Arc::new(PlainLauncher {
+                        secret: secret.clone(),
+                        payload: self.session_payload.unwrap_or_else(|| "{}".to_owned()),
+                        secrets: self.secrets,
+                        limits: self.session_limits,
+                    });
+                    (compute(&platform)?, launcher)
+                }
+                (None, Some(_)) => return Err(missing("where sessions run", ".compute(..)")),
+                (None, None) => sessions::wire(Wiring {
+                    platform: &platform,
+                    git,
                     secret: secret.clone(),
-                    payload: self.session_payload.unwrap_or_else(|| "{}".to_owned()),
-                    secrets: self.secrets,
                     limits: self.session_limits,
-                }),
+                    models: self.models,
+                    model: self.model,
+                    policy: self.policy,
+                    forge: self.forge,
+                    home: self.home,
+                    ids: ids.clone(),
+                    own_parts,
+                })?,
             };
             if let Some(state) = &state {
                 let name = WorkerId::from_parts(clock.now(), ids.random());

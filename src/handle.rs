@@ -100,6 +100,20 @@ impl TaskHandle {
         EventStream { handle: self.clone(), after: seq, ready: VecDeque::new(), reading: None, over: false }
     }
 
+    /// What has happened so far, after an event that was seen.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn events_so_far(&self, seq: EventSeq) -> Result<Vec<Event>, Error> {
+        let (mut all, mut after) = (Vec::new(), seq);
+        loop {
+            let page = self.abca.store.events(&EventQuery { task: self.id, after, limit: PAGE }).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = last.seq;
+            all.extend(page);
+        }
+    }
+
     /// Asks to cancel, in the name of this facade's user. Idempotent.
     ///
     /// # Errors

@@ -1,14 +1,21 @@
 //! abca
 
 mod abca;
+mod brain;
 mod builder;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 mod error;
+mod forge;
 mod handle;
+mod init;
 pub mod link;
+mod models;
 pub mod orchestrator;
 mod outcome;
 pub mod session;
+mod sessions;
 mod state;
 
 pub use self::abca::Abca;
@@ -17,6 +24,9 @@ pub use abca_core::task::{NewTask, Task, TaskStatus, Verdict};
 pub use abca_core::{EventSeq, MicroUsd, SessionId, TaskId, UserId};
 pub use builder::{Builder, Platform};
 pub use error::{Error, ErrorKind};
+pub use forge::ForgeSettings;
 pub use handle::{CancelAnswer, EventStream, TaskHandle};
+pub use init::init;
+pub use models::ModelSettings;
 pub use outcome::{PartialWork, TaskOutcome};
 pub use state::StateDir;

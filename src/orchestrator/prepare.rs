@@ -129,9 +129,10 @@ fn preflight(reason: &str, detail: &str) -> PrepareFailure {
 
 fn repository_error(repo: &RepoRef, error: GitError) -> PrepareFailure {
     match error.kind() {
-        GitErrorKind::NotFound => {
-            preflight("REPO_NOT_FOUND_OR_NO_ACCESS", &format!("`{repo}` does not exist, or cannot be seen: {}", error.message()))
-        }
+        GitErrorKind::NotFound => preflight(
+            "REPO_NOT_FOUND_OR_NO_ACCESS",
+            &format!("`{repo}` does not exist, or cannot be seen: {}", error.message()),
+        ),
         _ => forge_error(error),
     }
 }

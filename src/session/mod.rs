@@ -2,3 +2,17 @@
 
 pub mod hands;
 pub mod tools;
+
+mod agent;
+mod deliver;
+mod host;
+mod journal;
+mod pipeline;
+mod policy;
+mod runtime;
+mod verify;
+mod workspace;
+
+pub use policy::DefaultPolicy;
+pub use runtime::{EXIT_NO_LINK, EXIT_REFUSED, EXIT_REPORTED, SessionParts, run_session};
+pub use workspace::HandsProgram;

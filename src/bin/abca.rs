@@ -1,0 +1,6 @@
+//! The command line of abca.
+
+fn main() -> std::process::ExitCode {
+    abca::init();
+    abca::cli::main()
+}

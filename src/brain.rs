@@ -1,0 +1,107 @@
+//! The brain's own process: what a session started by the `process` strategy runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abca_core::compute::StartSession;
+use abca_core::link::SessionLink;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{OsRandom, SystemClock};
+use crate::forge::ForgeSettings;
+use crate::link::SocketLink;
+use crate::models::ModelSettings;
+use crate::session::{DefaultPolicy, HandsProgram, SessionParts, run_session};
+
+/// The session could not be set up: what it was told makes no sense, or its model cannot be reached at all.
+pub(crate) const EXIT_SETUP: i32 = 5;
+
+/// What a session's process is told, as JSON on its standard input. No secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BrainPayload {
+    /// Where the workers' sockets are.
+    pub(crate) link_dir: PathBuf,
+    /// Where workspaces are made.
+    pub(crate) work_root: PathBuf,
+    /// The user's home folder.
+    pub(crate) home: Option<PathBuf>,
+    /// What the hands must not see.
+    pub(crate) hidden: Vec<PathBuf>,
+    /// The model of this task, as `provider:id`.
+    pub(crate) model: Option<String>,
+    /// Where models are.
+    pub(crate) models: ModelSettings,
+    /// The forge.
+    pub(crate) forge: ForgeSettings,
+}
+
+/// Runs the session that standard input described. Answers the exit status.
+pub(crate) fn run(start: StartSession) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("abca session: no runtime: {error}");
+            return EXIT_SETUP;
+        }
+    };
+    runtime.block_on(async {
+        match parts(&start).await {
+            Ok(parts) => run_session(start, parts, terminated()).await,
+            Err(why) => {
+                eprintln!("abca session: {why}");
+                EXIT_SETUP
+            }
+        }
+    })
+}
+
+async fn parts(start: &StartSession) -> Result<SessionParts, String> {
+    let payload: BrainPayload =
+        serde_json::from_str(&start.payload).map_err(|e| format!("the session's payload is not understood: {e}"))?;
+    let clock = Arc::new(SystemClock);
+    let models = payload.models.with_secrets(&start.secrets);
+    let connected = models
+        .connect(payload.model.as_deref(), Arc::new(OsRandom), start.attempt > 1)
+        .await
+        .map_err(|e| e.to_string())?;
+    let link: Arc<dyn SessionLink> =
+        Arc::new(SocketLink::new(payload.link_dir, start.task, start.session.clone(), start.token.clone()));
+    let mut secrets: Vec<_> = start.secrets.values().cloned().collect();
+    secrets.push(start.token.clone());
+    Ok(SessionParts {
+        link,
+        git: payload.forge.connect(clock.clone()).map_err(|e| e.to_string())?,
+        model: connected.client,
+        model_name: connected.name,
+        model_id: connected.id,
+        policy: Arc::new(DefaultPolicy),
+        clock,
+        work_root: payload.work_root,
+        home: payload.home,
+        hidden: payload.hidden,
+        program: HandsProgram::ThisExecutable,
+        secrets,
+        max_output_tokens: models.max_output_tokens,
+    })
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn terminated() -> CancellationToken {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        match signal(kind) {
+            Ok(mut signals) => {
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    signals.recv().await;
+                    stop.cancel();
+                });
+            }
+            Err(error) => eprintln!("abca session: a signal cannot be heard: {error}"),
+        }
+    }
+    stop
+}

@@ -1,0 +1,230 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::common::Output;
+
+/// Autonomous background coding agents: from a task to a pull request.
+#[derive(Debug, Parser)]
+#[command(name = "abca", version, max_term_width = 110, propagate_version = true)]
+pub(super) struct Cli {
+    /// The state folder [default: $XDG_STATE_HOME/abca or ~/.local/state/abca]
+    #[arg(long, global = true, value_name = "DIR", env = "ABCA_STATE")]
+    pub(super) state: Option<PathBuf>,
+    /// Tables for people, or one JSON document for programs
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// See it work: a sample repository with a bug, carried to a pull request; a recording plays the model
+    Demo(DemoArgs),
+    /// Carry out a task on a local repository and watch it
+    Run(Box<RunArgs>),
+    /// Submit a task for a worker to carry out
+    Submit(Box<SubmitArgs>),
+    /// Carry out submitted tasks until Ctrl-C
+    Worker(WorkerArgs),
+    /// List tasks, newest first
+    List(ListArgs),
+    /// Show a task
+    Status {
+        /// The task's id
+        task: String,
+    },
+    /// Cancel a task
+    Cancel {
+        /// The task's id
+        task: String,
+        /// Wait until nothing of it runs any more
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Say a word to a running agent
+    Nudge {
+        /// The task's id
+        task: String,
+        /// What to say: 1 to 2 000 characters
+        message: String,
+    },
+    /// Show a task's events
+    Events {
+        /// The task's id
+        task: String,
+        /// Only those after this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+        /// Go on until the task ends
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Watch a task until it ends
+    Watch {
+        /// The task's id
+        task: String,
+    },
+    /// Show a task's session log: what the agent said and did
+    Log {
+        /// The task's id
+        task: String,
+    },
+    /// Pull requests of the local forge
+    Pr {
+        #[command(subcommand)]
+        command: PrCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Where to make the sample repository [default: in the state folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) hands: HandsArgs,
+}
+
+/// What to do, and within which limits.
+#[derive(Debug, Args)]
+pub(super) struct TaskArgs {
+    /// A local git repository: a work tree or a bare one. Its work tree, index and HEAD are never touched
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub(super) repo: String,
+    /// What to do
+    #[arg(required_unless_present = "issue")]
+    pub(super) description: Option<String>,
+    /// Resolve this issue of the local forge
+    #[arg(long, value_name = "N")]
+    pub(super) issue: Option<u64>,
+    /// The model: anthropic:ID, bedrock:ID, openai:ID or replay:FILE
+    #[arg(long, value_name = "MODEL", env = "ABCA_MODEL")]
+    pub(super) model: Option<String>,
+    /// Most model turns, 1 to 500 [default: 100]
+    #[arg(long, value_name = "N")]
+    pub(super) max_turns: Option<u32>,
+    /// Most to spend on the model in dollars, 0.01 to 100
+    #[arg(long, value_name = "USD")]
+    pub(super) budget: Option<String>,
+    /// Build command, run before and after the agent's work
+    #[arg(long, value_name = "CMD")]
+    pub(super) build: Option<String>,
+    /// Test command, run before and after the agent's work
+    #[arg(long, value_name = "CMD")]
+    pub(super) test: Option<String>,
+    /// Lint command, run before and after the agent's work
+    #[arg(long, value_name = "CMD")]
+    pub(super) lint: Option<String>,
+    /// The branch to start from and to propose to [default: the repository's]
+    #[arg(long, value_name = "BRANCH")]
+    pub(super) base: Option<String>,
+    /// The same key answers with the same task
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+}
+
+/// The walls of the hands.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HandsArgs {
+    /// Network of the agent's tools
+    #[arg(long, value_enum, default_value_t = Network::Off)]
+    pub(super) network: Network,
+    /// Let the agent's tools run without walls. Only for machines that hold nothing of value
+    #[arg(long)]
+    pub(super) unsandboxed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Network {
+    /// None
+    Off,
+    /// The host's
+    Host,
+}
+
+/// How models are reached and recorded.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ModelArgs {
+    /// Write the conversation to this file, to be replayed with --model replay:FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+    /// The model's price in dollars per million tokens, IN,OUT[,CACHE_READ,CACHE_WRITE]: for models that are not on the list
+    #[arg(long, value_name = "PRICES")]
+    pub(super) price: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) task: TaskArgs,
+    #[command(flatten)]
+    pub(super) models: ModelArgs,
+    #[command(flatten)]
+    pub(super) hands: HandsArgs,
+    /// Return at once; a worker in the background carries it out
+    #[arg(long)]
+    pub(super) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    #[command(flatten)]
+    pub(super) task: TaskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerArgs {
+    /// The model of tasks that name none
+    #[arg(long, value_name = "MODEL", env = "ABCA_MODEL")]
+    pub(super) model: Option<String>,
+    #[command(flatten)]
+    pub(super) models: ModelArgs,
+    #[command(flatten)]
+    pub(super) hands: HandsArgs,
+    /// End when no task is left to carry out
+    #[arg(long)]
+    pub(super) until_idle: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only tasks in this status; may be repeated
+    #[arg(long, value_name = "STATUS")]
+    pub(super) status: Vec<String>,
+    /// Only tasks on this repository
+    #[arg(long, value_name = "PATH")]
+    pub(super) repo: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PrCommand {
+    /// Show a pull request: by number with --repo, or of a task
+    Show {
+        /// A number, or a task's id
+        which: String,
+        /// The repository
+        #[arg(long, value_name = "PATH", default_value = ".")]
+        repo: String,
+    },
+    /// List pull requests of a repository
+    List {
+        /// The repository
+        #[arg(long, value_name = "PATH", default_value = ".")]
+        repo: String,
+    },
+}

@@ -1,0 +1,42 @@
+//! Follows a task to its end.
+
+use std::time::Duration;
+
+use abca_core::EventSeq;
+use tokio::time::interval;
+
+use super::common::{Failed, Output};
+use super::sight::Sight;
+use crate::{TaskHandle, TaskOutcome};
+
+/// How following came to its end.
+pub(super) enum Followed {
+    /// The task has ended.
+    Ended(Box<TaskOutcome>),
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+/// Shows a task's events until it ends or somebody presses Ctrl-C.
+pub(super) async fn follow(task: &TaskHandle, output: Output) -> Result<Followed, Failed> {
+    let record = task.record().await?;
+    let mut sight = Sight::new(output, record.spec.limits.max_turns);
+    let mut events = task.events_after(EventSeq::ZERO);
+    let mut ticks = interval(Duration::from_millis(500));
+    let ended = loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => sight.see(&event),
+                Some(Err(error)) => {
+                    sight.close();
+                    return Err(error.into());
+                }
+                None => break true,
+            },
+            _ = ticks.tick() => sight.tick(),
+            _ = tokio::signal::ctrl_c() => break false,
+        }
+    };
+    sight.close();
+    if ended { Ok(Followed::Ended(Box::new(task.outcome().await?))) } else { Ok(Followed::Interrupted) }
+}

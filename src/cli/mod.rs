@@ -1,0 +1,86 @@
+//! The command line: a thin face over the library.
+//!
+//! Exit status: 0 when what was asked is done (for `run` and `demo`: the task completed), 1 when it failed, 2 when the
+//! command line is wrong or waiting was given up, 130 after Ctrl-C.
+
+mod args;
+mod common;
+mod demo;
+mod follow;
+mod pr;
+mod run;
+mod show;
+mod sight;
+mod tasks;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use common::{Failed, Output};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _nobody_reads = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    common::start_log(cli.verbose);
+    if let Command::Completions { shell } = &cli.command {
+        clap_complete::generate(*shell, &mut Cli::command(), "abca", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("abca: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let output = cli.output;
+    let done = runtime.block_on(dispatch(cli));
+    // Sessions outlive this process; what still blocks a thread does not hold it up.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failed) => {
+            failed.print(output);
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<u8, Failed> {
+    let Cli { state, output, command, .. } = cli;
+    match command {
+        Command::Demo(args) => demo::demo(state, output, args).await,
+        Command::Run(args) => run::run(state, output, *args).await,
+        Command::Submit(args) => run::submit(state, output, *args).await,
+        Command::Worker(args) => worker::worker(state, output, args).await,
+        Command::List(args) => tasks::list(state, output, args).await,
+        Command::Status { task } => tasks::status(state, output, &task).await,
+        Command::Cancel { task, wait } => tasks::cancel(state, output, &task, wait).await,
+        Command::Nudge { task, message } => tasks::nudge(state, output, &task, &message).await,
+        Command::Events { task, after, follow } => tasks::events(state, output, &task, after, follow).await,
+        Command::Watch { task } => tasks::watch(state, output, &task).await,
+        Command::Log { task } => tasks::log(state, output, &task).await,
+        Command::Pr { command } => pr::pr(state, output, command).await,
+        Command::Completions { .. } => Ok(0),
+    }
+}
+
+/// Prints one JSON document.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failed::new(1, format!("cannot write JSON: {e}")))?;
+    common::say(&text);
+    Ok(())
+}
+
+fn is_json(output: Output) -> bool {
+    output == Output::Json
+}

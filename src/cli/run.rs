@@ -1,0 +1,167 @@
+//! `run` and `submit`: a task from the command line.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use abca_core::git::{Numbered, PullRequest};
+use abca_core::task::{NewTask, TaskStatus};
+use serde_json::json;
+
+use super::args::{RunArgs, SubmitArgs, TaskArgs};
+use super::common::{
+    Failed, Output, builder, looking, model_name, model_settings, repo_name, say, session_limits, state_dir,
+};
+use super::follow::{Followed, follow};
+use super::{is_json, pr, print_json, show};
+use crate::{Abca, TaskHandle, TaskOutcome};
+
+fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
+    let repo = repo_name(&args.repo)?;
+    let mut task = NewTask::new(repo, args.description.clone().unwrap_or_default());
+    task.task_description.clone_from(&args.description);
+    if let Some(issue) = args.issue {
+        task = task.issue(issue);
+    }
+    if let Some(model) = &args.model {
+        task = task.model(model_name(model)?);
+    }
+    if let Some(turns) = args.max_turns {
+        task = task.max_turns(turns);
+    }
+    if let Some(budget) = &args.budget {
+        task = task.budget_usd(budget.clone());
+    }
+    if let Some(build) = &args.build {
+        task = task.build(build.clone());
+    }
+    if let Some(test) = &args.test {
+        task = task.test(test.clone());
+    }
+    if let Some(lint) = &args.lint {
+        task = task.lint(lint.clone());
+    }
+    if let Some(base) = &args.base {
+        task = task.base_branch(base.clone());
+    }
+    if let Some(key) = &args.idempotency_key {
+        task = task.idempotency_key(key.clone());
+    }
+    Ok(task)
+}
+
+pub(super) async fn run(state: Option<PathBuf>, output: Output, args: RunArgs) -> Result<u8, Failed> {
+    let settings = model_settings(args.task.model.as_deref(), Some(&args.models))?;
+    // Before anything is submitted: without a model nothing can come of it.
+    settings.check(None).map_err(|e| Failed::new(2, e.fault.message().to_owned()))?;
+    let task = new_task(&args.task)?;
+    if args.detach {
+        return detached(state, output, &args, task).await;
+    }
+    let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
+    let handle = abca.submit(task).await?;
+    attend(&abca, &handle, output).await
+}
+
+/// Watches a task that this process carries out. Ctrl-C cancels it; a second one leaves at once.
+pub(super) async fn attend(abca: &Abca, handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
+    if !is_json(output) {
+        eprintln!("task {}", handle.id());
+    }
+    let outcome = match follow(handle, output).await? {
+        Followed::Ended(outcome) => outcome,
+        Followed::Interrupted => {
+            eprintln!("cancelling; Ctrl-C once more leaves at once");
+            handle.cancel().await?;
+            let outcome = tokio::select! {
+                outcome = handle.outcome() => outcome?,
+                _ = tokio::signal::ctrl_c() => return Ok(130),
+            };
+            print_outcome(abca, output, &outcome).await?;
+            abca.shutdown().await;
+            return Ok(130);
+        }
+    };
+    let code = print_outcome(abca, output, &outcome).await?;
+    abca.shutdown().await;
+    Ok(code)
+}
+
+/// Prints how a task ended. Answers the exit status.
+pub(super) async fn print_outcome(abca: &Abca, output: Output, outcome: &TaskOutcome) -> Result<u8, Failed> {
+    let pr = proposed(abca, outcome).await;
+    if is_json(output) {
+        let class = outcome.failure.as_ref().map(abca_core::classify::classify_failure);
+        print_json(&json!({ "outcome": outcome, "pull_request": pr, "error_classification": class }))?;
+    } else {
+        show::outcome(outcome, pr.as_ref());
+    }
+    Ok(u8::from(outcome.status != TaskStatus::Completed))
+}
+
+/// The pull request as the forge knows it.
+pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullRequest> {
+    let number = outcome.pull_request.as_ref()?.number;
+    let repo = abca.task(outcome.task_id).record().await.ok()?.spec.repo?;
+    pr::forge().ok()?.pull_request(&Numbered { repo, number }).await.ok()
+}
+
+pub(super) async fn submit(state: Option<PathBuf>, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
+    let task = new_task(&args.task)?;
+    let abca = looking(state).await?;
+    let handle = abca.submit(task).await?;
+    submitted(&handle, output)
+}
+
+fn submitted(handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
+    if is_json(output) {
+        print_json(&json!({ "task_id": handle.id() }))?;
+    } else {
+        say(&handle.id().to_string());
+    }
+    Ok(0)
+}
+
+/// Submits, and leaves the work to a worker in the background that ends when nothing is left to do.
+async fn detached(state: Option<PathBuf>, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
+    let dir = state_dir(state.clone())?;
+    let abca = looking(state).await?;
+    let handle = abca.submit(task).await?;
+    let log = dir.join("worker.log");
+    let log_file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(|e| Failed::new(1, format!("cannot write `{}`: {e}", log.display())))?;
+    let errors = log_file.try_clone().map_err(|e| Failed::new(1, e.to_string()))?;
+    let program = std::env::current_exe().map_err(|e| Failed::new(1, format!("cannot find this program: {e}")))?;
+    let mut command = std::process::Command::new(program);
+    command.arg("--state").arg(&dir).args(["worker", "--until-idle"]);
+    command.arg("--network").arg(match args.hands.network {
+        super::args::Network::Off => "off",
+        super::args::Network::Host => "host",
+    });
+    if args.hands.unsandboxed {
+        command.arg("--unsandboxed");
+    }
+    if let Some(record) = &args.models.record {
+        command.arg("--record").arg(super::common::absolute(record)?);
+    }
+    if let Some(price) = &args.models.price {
+        command.arg("--price").arg(price);
+    }
+    command.stdin(Stdio::null()).stdout(log_file).stderr(errors);
+    {
+        // A group of its own, so that Ctrl-C in this terminal does not reach it.
+        use std::os::unix::process::CommandExt;
+        command.process_group(0);
+    }
+    command.spawn().map_err(|e| Failed::new(1, format!("no worker could be started: {e}")))?;
+    if !is_json(output) {
+        eprintln!(
+            "a worker in the background carries it out; `abca watch {}` shows it, its log is {}",
+            handle.id(),
+            log.display()
+        );
+    }
+    submitted(&handle, output)
+}

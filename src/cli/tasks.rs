@@ -1,0 +1,132 @@
+//! `list`, `status`, `cancel`, `nudge`, `events`, `watch`, `log`.
+
+use std::path::PathBuf;
+
+use abca_core::store::ListQuery;
+use abca_core::task::TaskStatus;
+use abca_core::{Clock, EventSeq};
+use serde_json::json;
+
+use super::args::ListArgs;
+use super::common::{Failed, Output, find, looking, repo_name, say};
+use super::follow::{Followed, follow};
+use super::{is_json, print_json, run, show};
+use crate::CancelAnswer;
+use crate::clock::SystemClock;
+
+pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs) -> Result<u8, Failed> {
+    let statuses: Vec<TaskStatus> = args
+        .status
+        .iter()
+        .flat_map(|s| s.split(','))
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|e| Failed::new(2, format!("{e}")))?;
+    let repo = args.repo.as_deref().map(repo_name).transpose()?;
+    let abca = looking(state).await?;
+    let tasks = abca.list(ListQuery { statuses, repo, limit: args.limit, ..ListQuery::default() }).await?;
+    if is_json(output) {
+        print_json(&tasks)?;
+    } else {
+        show::tasks(&tasks, SystemClock.now());
+    }
+    Ok(0)
+}
+
+pub(super) async fn status(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let record = find(&abca, task).await?.record().await?;
+    if is_json(output) {
+        let class = record.failure.as_ref().map(abca_core::classify::classify_failure);
+        print_json(&json!({ "task": record, "error_classification": class }))?;
+    } else {
+        show::task(&record, SystemClock.now());
+    }
+    Ok(0)
+}
+
+pub(super) async fn cancel(state: Option<PathBuf>, output: Output, task: &str, wait: bool) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let handle = find(&abca, task).await?;
+    let answer = handle.cancel().await?;
+    if let CancelAnswer::AlreadyEnded(status) = answer {
+        return Err(Failed::new(1, format!("task {task} has ended already: {status}")));
+    }
+    let status = if wait { handle.outcome().await?.status } else { handle.status().await? };
+    if is_json(output) {
+        print_json(&json!({ "task_id": handle.id(), "status": status, "cancel_requested": true }))?;
+    } else if status.is_terminal() {
+        say(&format!("{task} is {status}"));
+    } else {
+        say(&format!("{task} is being cancelled; `abca cancel --wait {task}` waits until nothing of it runs any more"));
+    }
+    Ok(0)
+}
+
+pub(super) async fn nudge(state: Option<PathBuf>, output: Output, task: &str, message: &str) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let handle = find(&abca, task).await?;
+    handle.nudge(message).await?;
+    if is_json(output) {
+        print_json(&json!({ "task_id": handle.id(), "nudged": true }))?;
+    } else {
+        say("the agent hears it before its next turn");
+    }
+    Ok(0)
+}
+
+pub(super) async fn events(
+    state: Option<PathBuf>,
+    output: Output,
+    task: &str,
+    after: u64,
+    following: bool,
+) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let handle = find(&abca, task).await?;
+    if !following {
+        let all = handle.events_so_far(EventSeq(after)).await?;
+        if is_json(output) {
+            print_json(&all)?;
+        } else {
+            all.iter().for_each(|e| say(&e.to_string()));
+        }
+        return Ok(0);
+    }
+    let mut events = handle.events_after(EventSeq(after));
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => {
+                    let event = event?;
+                    // A document a line: a stream has no end to close a list with.
+                    let line = if is_json(output) { serde_json::to_string(&event).unwrap_or_default() } else { event.to_string() };
+                    say(&line);
+                }
+                None => return Ok(0),
+            },
+            _ = tokio::signal::ctrl_c() => return Ok(130),
+        }
+    }
+}
+
+pub(super) async fn watch(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let handle = find(&abca, task).await?;
+    match follow(&handle, output).await? {
+        Followed::Ended(outcome) => run::print_outcome(&abca, output, &outcome).await,
+        Followed::Interrupted => Ok(130),
+    }
+}
+
+pub(super) async fn log(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+    let abca = looking(state).await?;
+    let records = find(&abca, task).await?.log().await?;
+    if is_json(output) {
+        let records: Vec<_> = records.iter().map(|(seq, record)| json!({ "seq": seq, "record": record })).collect();
+        print_json(&records)?;
+    } else {
+        show::log(&records);
+    }
+    Ok(0)
+}

@@ -1,0 +1,61 @@
+//! `worker`: carries out submitted tasks.
+
+use std::path::PathBuf;
+
+use abca_core::store::ListQuery;
+use abca_core::task::TaskStatus;
+use serde_json::json;
+
+use super::args::WorkerArgs;
+use super::common::{Failed, Output, builder, model_settings, session_limits};
+use super::is_json;
+use crate::Abca;
+
+/// How often a worker that is to end looks for work that is left.
+const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+
+pub(super) async fn worker(state: Option<PathBuf>, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
+    let settings = model_settings(args.model.as_deref(), Some(&args.models))?;
+    let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
+    let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();
+    if is_json(output) {
+        super::common::say(&json!({ "worker": "started", "state": shown }).to_string());
+    } else {
+        eprintln!("worker on {shown}; Ctrl-C drains and ends it, sessions go on");
+    }
+    let interrupted = tokio::select! {
+        () = terminated() => true,
+        done = idle(&abca, args.until_idle) => { done?; false }
+    };
+    abca.shutdown().await;
+    Ok(if interrupted { 130 } else { 0 })
+}
+
+/// Ends when no task is left to carry out; never when that is not wanted.
+async fn idle(abca: &Abca, wanted: bool) -> Result<(), Failed> {
+    if !wanted {
+        std::future::pending::<()>().await;
+    }
+    let statuses: Vec<TaskStatus> = TaskStatus::ALL.into_iter().filter(|s| !s.is_terminal()).collect();
+    loop {
+        let left = abca.list(ListQuery { statuses: statuses.clone(), limit: 1, ..ListQuery::default() }).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(IDLE_LOOK).await;
+    }
+}
+
+/// Ctrl-C, or a polite kill.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut term) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}

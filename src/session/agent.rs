@@ -1,0 +1,341 @@
+//! The driver of the agent loop: carries out what the session machine says, and tells it what came of it.
+
+use std::sync::Arc;
+
+use abca_core::event::{EventType, NewEvent};
+use abca_core::model::{
+    Content, ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelReply, ModelRequest, ToolCall, ToolInput,
+    ToolResult,
+};
+use abca_core::session::{AgentEnd, Input, LogEntry, Machine, Output, Prompt};
+use abca_core::text::{Screen, clip_tail, preview};
+use abca_core::time::Millis;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::journal::{Abort, Journal};
+
+/// Longest preview in an event (`behaviour.md` 9.3).
+const PREVIEW_CHARS: usize = 200;
+
+/// How often a running tool's output is told, and how much of it.
+const LIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const LIVE_CHARS: usize = 2_000;
+
+/// What a tool gave back, not screened yet.
+#[derive(Debug)]
+pub(crate) struct ToolRun {
+    /// Text and images.
+    pub(crate) content: Vec<Content>,
+    /// Whether it failed.
+    pub(crate) is_error: bool,
+}
+
+/// Where tools run and work is saved.
+#[async_trait]
+pub(crate) trait ToolHost: Send + Sync {
+    /// Runs a call; the caller drops the future to stop it.
+    ///
+    /// What the call prints on its way goes to `live`, screened, for showing.
+    async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun;
+
+    /// Begins to save the work of that turn; does not wait for it. While a save is under way, the next one waits for it.
+    /// A tool may run meanwhile: what is saved is at least the work of that turn.
+    fn begin_checkpoint(&mut self, turn: u32);
+
+    /// The checkpoint that has come to its end since the last call, waiting for one under way when `wait` is set.
+    async fn checkpointed(&mut self, wait: bool) -> Option<(u32, String)>;
+}
+
+/// The agent loop with everything it needs.
+pub(crate) struct AgentLoop<'a> {
+    pub(crate) machine: Machine,
+    pub(crate) journal: &'a mut Journal,
+    pub(crate) model: Arc<dyn ModelClient>,
+    pub(crate) tools: &'a mut dyn ToolHost,
+    pub(crate) screen: &'a Screen,
+    pub(crate) model_name: String,
+}
+
+/// How the loop came to its end.
+#[derive(Debug)]
+pub(crate) enum LoopEnd {
+    /// By itself.
+    Ended(AgentEnd),
+    /// It was told to stop.
+    Stopped,
+}
+
+impl AgentLoop<'_> {
+    /// Runs the loop to its end.
+    pub(crate) async fn run(&mut self, prompt: Prompt) -> Result<LoopEnd, Abort> {
+        let mut outputs = self.machine.handle(Input::Begin(Box::new(prompt)));
+        let mut entries: Vec<LogEntry> = Vec::new();
+        let mut events: Vec<NewEvent> = Vec::new();
+        loop {
+            let mut input = None;
+            for output in outputs {
+                match output {
+                    Output::Log(entry) => {
+                        self.tell(&entry, &mut events);
+                        entries.push(entry);
+                    }
+                    Output::Checkpoint => self.tools.begin_checkpoint(self.machine.state().turn),
+                    Output::CountTokens => {
+                        self.flush(&mut entries, &mut events).await?;
+                        input = Some(self.count().await);
+                    }
+                    Output::CallModel => {
+                        self.flush(&mut entries, &mut events).await?;
+                        input = Some(self.call_model().await);
+                    }
+                    Output::RunTool(call) => {
+                        events.push(self.tool_call_event(&call));
+                        self.flush(&mut entries, &mut events).await?;
+                        input = Some(self.run_tool(call).await?);
+                    }
+                    Output::End(end) => {
+                        self.note_checkpoint(true, &mut entries, &mut events).await;
+                        self.flush(&mut entries, &mut events).await?;
+                        return Ok(LoopEnd::Ended(end));
+                    }
+                }
+            }
+            self.note_checkpoint(false, &mut entries, &mut events).await;
+            for (signal, text) in self.journal.ears().nudges() {
+                self.machine.handle(Input::Nudge { signal, text });
+            }
+            let input = match input {
+                Some(input) if !self.journal.ears().stopped().is_cancelled() => input,
+                Some(_) | None => {
+                    self.note_checkpoint(true, &mut entries, &mut events).await;
+                    return Ok(LoopEnd::Stopped);
+                }
+            };
+            outputs = self.machine.handle(input);
+        }
+    }
+
+    async fn flush(&mut self, entries: &mut Vec<LogEntry>, events: &mut Vec<NewEvent>) -> Result<(), Abort> {
+        self.journal.write(std::mem::take(entries), std::mem::take(events)).await
+    }
+
+    async fn note_checkpoint(&mut self, wait: bool, entries: &mut Vec<LogEntry>, events: &mut Vec<NewEvent>) {
+        if let Some((turn, sha)) = self.tools.checkpointed(wait).await {
+            events.push(
+                NewEvent::new(EventType::AgentMilestone, self.journal.now())
+                    .with("milestone", "checkpoint")
+                    .with("turn", turn)
+                    .with("details", sha.clone()),
+            );
+            let entry = LogEntry::Checkpoint { turn, sha };
+            self.machine.note(&entry);
+            entries.push(entry);
+        }
+    }
+
+    async fn count(&self) -> Input {
+        let stopped = self.journal.ears().stopped().clone();
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => Input::Stop,
+            counted = self.model.count_tokens(self.machine.request()) => match counted {
+                Ok(count) => Input::Counted { input_tokens: count.input_tokens },
+                // Nothing is known: the machine's own bound stands.
+                Err(error) => {
+                    tracing::warn!(%error, "tokens could not be counted");
+                    Input::Counted { input_tokens: u64::MAX }
+                }
+            },
+        }
+    }
+
+    async fn call_model(&self) -> Input {
+        let stopped = self.journal.ears().stopped().clone();
+        let begun = self.journal.now();
+        let answer = tokio::select! {
+            biased;
+            () = stopped.cancelled() => return Input::Stop,
+            answer = whole_answer(self.model.as_ref(), self.machine.request()) => answer,
+        };
+        match answer {
+            Ok(reply) => Input::Replied { reply, duration_ms: self.journal.now().since(begun) },
+            Err((error, billed)) => {
+                Input::ModelFailed { kind: error.kind(), message: self.screen.scrub(&error.to_string()).text, billed }
+            }
+        }
+    }
+
+    /// Runs a tool; what it prints is told now and then while it runs.
+    async fn run_tool(&mut self, call: ToolCall) -> Result<Input, Abort> {
+        let stopped = self.journal.ears().stopped().clone();
+        let begun = self.journal.now();
+        let (live, mut printed) = unbounded_channel::<String>();
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LIVE_EVERY, LIVE_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut waiting = String::new();
+        let running = self.tools.run(&call, live);
+        tokio::pin!(running);
+        let run = loop {
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => return Ok(Input::Stop),
+                run = &mut running => break run,
+                Some(text) = printed.recv() => {
+                    waiting.push_str(&text);
+                    waiting = clip_tail(&waiting, LIVE_CHARS);
+                }
+                _ = looks.tick() => if !waiting.is_empty() {
+                    let event = NewEvent::new(EventType::AgentToolOutput, self.journal.now())
+                        .with("tool_name", call.name.clone())
+                        .with("chunk", std::mem::take(&mut waiting));
+                    self.journal.write(Vec::new(), vec![event]).await?;
+                },
+            }
+        };
+        let content = run
+            .content
+            .into_iter()
+            .map(|part| match part {
+                Content::Text { text } => Content::Text { text: self.screen.scrub(&text).text },
+                other => other,
+            })
+            .collect();
+        let result = ToolResult { tool_use_id: call.id.clone(), content, is_error: run.is_error };
+        Ok(Input::ToolDone { result, duration_ms: self.journal.now().since(begun) })
+    }
+
+    // -- what the world is told -----------------------------------------------------------------------------------
+
+    fn brief(&self, text: &str) -> String {
+        preview(&self.screen.scrub(text).text, PREVIEW_CHARS)
+    }
+
+    fn tool_call_event(&self, call: &ToolCall) -> NewEvent {
+        let input = match &call.input {
+            ToolInput::Json(value) => value.to_string(),
+            ToolInput::Invalid { raw, .. } => raw.clone(),
+        };
+        NewEvent::new(EventType::AgentToolCall, self.journal.now())
+            .with("tool_name", call.name.clone())
+            .with("tool_input_preview", self.brief(&input))
+            .with("argument", self.brief(main_argument(call)))
+            .with("turn", self.machine.state().turn)
+    }
+
+    fn tell(&self, entry: &LogEntry, events: &mut Vec<NewEvent>) {
+        let now = self.journal.now();
+        match entry {
+            LogEntry::ModelReplied { turn, reply, cost, duration_ms } => {
+                events.push(self.turn_event(*turn, reply, *duration_ms));
+                events.push(
+                    NewEvent::new(EventType::AgentCostUpdate, now)
+                        .with("cost_usd", cost.to_string())
+                        .with("total_micro_usd", self.machine.state().spent.0)
+                        .with("input_tokens", reply.usage.input_tokens)
+                        .with("output_tokens", reply.usage.output_tokens)
+                        .with("turn", *turn),
+                );
+            }
+            LogEntry::ToolEnded { turn, result, duration_ms } => {
+                let text = result.content.iter().map(content_text).collect::<Vec<_>>().join(" ");
+                events.push(
+                    NewEvent::new(EventType::AgentToolResult, now)
+                        .with("tool_name", self.tool_name(&result.tool_use_id))
+                        .with("is_error", result.is_error)
+                        .with("content_preview", self.brief(&text))
+                        .with("turn", *turn)
+                        .with("duration_ms", duration_ms.0),
+                );
+            }
+            LogEntry::ModelFailed { message, .. } => events.push(
+                NewEvent::new(EventType::AgentError, now)
+                    .with("error_type", "model")
+                    .with("message_preview", self.brief(message)),
+            ),
+            LogEntry::Injected { origin, text, .. } => {
+                let milestone = if origin == "nudge" { "nudge_acknowledged" } else { "stuck_steer" };
+                events.push(
+                    NewEvent::new(EventType::AgentMilestone, now)
+                        .with("milestone", milestone)
+                        .with("details", self.brief(text)),
+                );
+            }
+            LogEntry::AgentEnded { failure, .. } => events.push(
+                NewEvent::new(EventType::AgentMilestone, now).with("milestone", "agent_execution_complete").with(
+                    "details",
+                    failure.as_ref().map_or_else(|| Value::from("done"), |f| Value::from(self.brief(&f.message))),
+                ),
+            ),
+            LogEntry::SessionStarted { .. }
+            | LogEntry::StepStarted { .. }
+            | LogEntry::StepEnded { .. }
+            | LogEntry::Cloned { .. }
+            | LogEntry::ConversationStarted { .. }
+            | LogEntry::ModelReserved { .. }
+            | LogEntry::ToolStarted { .. }
+            | LogEntry::ContextTrimmed { .. }
+            | LogEntry::Checkpoint { .. }
+            | LogEntry::Verified { .. }
+            | LogEntry::Pushed { .. }
+            | LogEntry::PullRequestOpened { .. } => {}
+        }
+    }
+
+    fn turn_event(&self, turn: u32, reply: &ModelReply, duration_ms: Millis) -> NewEvent {
+        let thinking: String = reply
+            .content
+            .iter()
+            .filter_map(|c| match c {
+                Content::Thinking { text, .. } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        NewEvent::new(EventType::AgentTurn, self.journal.now())
+            .with("turn", turn)
+            .with("model", self.model_name.clone())
+            .with("thinking_preview", self.brief(&thinking))
+            .with("text_preview", self.brief(&reply.text()))
+            .with("tool_calls_count", reply.tool_calls().count())
+            .with("duration_ms", duration_ms.0)
+    }
+
+    /// The tool of a call in the last answer.
+    fn tool_name(&self, id: &str) -> String {
+        let messages = &self.machine.state().request.messages;
+        let call = messages.iter().rev().flat_map(|m| m.content.iter().rev()).find_map(|c| match c {
+            Content::ToolUse(call) if call.id == id => Some(call.name.clone()),
+            _ => None,
+        });
+        call.unwrap_or_default()
+    }
+}
+
+/// The argument that says most about a call: what it runs, or where.
+fn main_argument(call: &ToolCall) -> &str {
+    let ToolInput::Json(input) = &call.input else { return "" };
+    ["command", "file_path", "pattern", "path"].iter().find_map(|k| input.get(*k)?.as_str()).unwrap_or_default()
+}
+
+fn content_text(part: &Content) -> &str {
+    match part {
+        Content::Text { text } | Content::Thinking { text, .. } => text,
+        Content::Image { .. } => "[image]",
+        Content::ToolUse(_) | Content::ToolResult(_) => "",
+    }
+}
+
+/// The whole answer, or the error and whether the provider may have billed the call: it may once it has accepted it.
+async fn whole_answer(model: &dyn ModelClient, request: &ModelRequest) -> Result<Box<ModelReply>, (ModelError, bool)> {
+    let mut stream = model.stream(request).await.map_err(|e| (e, false))?;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(ModelEvent::Done(reply)) => return Ok(reply),
+            Ok(ModelEvent::TextDelta(_) | ModelEvent::ThinkingDelta(_) | ModelEvent::ToolUseStarted { .. }) => {}
+            Err(error) => return Err((error, true)),
+        }
+    }
+    Err((ModelError::new(ModelErrorKind::Network, "stream", "the answer ended before it was whole"), true))
+}

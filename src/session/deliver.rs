@@ -1,0 +1,114 @@
+//! Delivery: trailers, push, pull request. Each is found rather than repeated when it was done before.
+
+use abca_core::event::{EventType, NewEvent};
+use abca_core::git::OpenPullRequest;
+use abca_core::prompt::{PullRequestText, pull_request_text};
+use abca_core::session::{LogEntry, SessionState};
+use abca_core::task::{DiffStat, Failure, FailureReason, Prepared, PullRequestRef, Task};
+use abca_git::Trailer;
+
+use super::journal::{Abort, Journal};
+use super::runtime::SessionParts;
+use super::workspace::{Workspace, git_failure};
+
+/// The finished work, in the brain's repository.
+pub(crate) struct Work<'a> {
+    pub(crate) task: &'a Task,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) attempt: u32,
+    /// The commit that the work starts from.
+    pub(crate) base: String,
+    /// The commit at its end.
+    pub(crate) head: String,
+    pub(crate) diff: DiffStat,
+    pub(crate) answer: &'a str,
+}
+
+/// What was delivered.
+pub(crate) struct Delivered {
+    pub(crate) branch: String,
+    pub(crate) head_sha: String,
+    pub(crate) pull_request: PullRequestRef,
+    pub(crate) diff: DiffStat,
+}
+
+/// Pushes the branch and opens its pull request.
+pub(crate) async fn deliver(
+    work: Work<'_>,
+    workspace: &Workspace,
+    parts: &SessionParts,
+    state: &mut SessionState,
+    journal: &mut Journal,
+) -> Result<Result<Delivered, Failure>, Abort> {
+    let fail = |e: &abca_core::git::GitError| git_failure(FailureReason::Delivery, e);
+    let Some(source) = work.task.spec.repo.clone() else {
+        return Ok(Err(Failure::new(FailureReason::Delivery, "the task names no repository")));
+    };
+    let trailers = [
+        Trailer { token: "Task-Id".to_owned(), value: work.task.id.to_string() },
+        Trailer { token: "Prompt-Version".to_owned(), value: state.prompt_version.clone() },
+    ];
+    let bare = workspace.bare();
+    let head_sha = match bare.add_trailers(&work.base, &work.head, &trailers).await {
+        Ok(sha) => sha,
+        Err(error) => return Ok(Err(fail(&error))),
+    };
+    let commits = match bare.log(&work.base, &head_sha).await {
+        Ok(commits) => commits,
+        Err(error) => return Ok(Err(fail(&error))),
+    };
+    let branch = work.prepared.branch.clone();
+    if journal.ears().stopped().is_cancelled() {
+        return Ok(Err(Failure::new(FailureReason::Delivery, "stopped before the push")));
+    }
+    let before = state.pushed.as_ref().map(|(_, sha)| sha.clone());
+    if let Err(error) = workspace.push(&branch, &head_sha, before.as_deref()).await {
+        return Ok(Err(fail(&error)));
+    }
+    let entry = LogEntry::Pushed { branch: branch.clone(), sha: head_sha.clone() };
+    state.apply(&entry);
+    journal.write(vec![entry], Vec::new()).await?;
+
+    let subjects: Vec<String> = commits.iter().rev().map(|c| c.subject.clone()).collect();
+    let text = pull_request_text(&PullRequestText {
+        task: work.task.id,
+        attempt: work.attempt,
+        issue_number: work.task.spec.issue_number,
+        description: work.task.spec.task_description.as_deref(),
+        commits: &subjects,
+        verification: &state.verification,
+        diff: work.diff,
+        cost: state.spent,
+        turns: state.turns_completed,
+        model: state.model.as_deref(),
+        prompt_version: &state.prompt_version,
+        notes: work.answer,
+    });
+    let request = OpenPullRequest {
+        repo: source,
+        head: branch.clone(),
+        base: work.prepared.base_branch.clone(),
+        title: text.title,
+        body: text.body,
+    };
+    let opened = match parts.git.open_pull_request(&request).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let mut failure = fail(&error);
+            failure.message = format!(
+                "deliverable=no_pr: the branch `{branch}` is pushed, the pull request is not: {}",
+                failure.message
+            );
+            return Ok(Err(failure));
+        }
+    };
+    let pull_request = PullRequestRef { number: opened.number, url: opened.url };
+    let entry = LogEntry::PullRequestOpened { number: pull_request.number, url: pull_request.url.clone() };
+    state.apply(&entry);
+    let event = NewEvent::new(EventType::AgentMilestone, journal.now())
+        .with("milestone", "pr_created")
+        .with("pr_url", pull_request.url.clone())
+        .with("details", opened.title);
+    journal.write(vec![entry], vec![event]).await?;
+    Ok(Ok(Delivered { branch, head_sha, pull_request, diff: work.diff }))
+}

@@ -1,0 +1,166 @@
+//! The tool host: judges a call, runs it in the hands, and saves the work beside the next model call.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use abca_core::git::GitError;
+use abca_core::model::{Content, ToolCall, ToolInput};
+use abca_core::policy::{PolicyDecision, PolicyEngine, PolicyRequest};
+use abca_core::text::Screen;
+use abca_core::{Millis, TaskId};
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+
+use super::agent::{ToolHost, ToolRun};
+use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
+use super::tools;
+use super::verify::{Shell, ShellRun};
+use super::workspace::Workspace;
+
+/// The hands of one session, behind its policy.
+pub(crate) struct Host {
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) policy: Arc<dyn PolicyEngine>,
+    pub(crate) screen: Arc<Screen>,
+    pub(crate) task: TaskId,
+    pub(crate) workflow: String,
+    pub(crate) read_only: bool,
+    pub(crate) tainted: bool,
+    /// Tools that the workflow grants.
+    pub(crate) allowed: BTreeSet<String>,
+    /// Tools that the project's own settings deny, with the rule.
+    pub(crate) denied: Vec<(String, String)>,
+    pub(crate) todos: tools::Todos,
+    pub(crate) save_next: Option<u32>,
+    pub(crate) saving: Option<(u32, JoinHandle<Result<String, GitError>>)>,
+    pub(crate) last_saved: Option<String>,
+}
+
+impl Host {
+    async fn judge(&self, call: &ToolCall) -> Result<(), String> {
+        if !self.allowed.contains(&call.name) {
+            let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
+            return Err(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
+        }
+        if let Some((_, rule)) = self.denied.iter().find(|(tool, _)| *tool == call.name) {
+            return Err(format!("the project's `.claude/settings.json` denies this tool: `{rule}`"));
+        }
+        let input = match &call.input {
+            ToolInput::Json(value) => value.clone(),
+            ToolInput::Invalid { .. } => Value::Null,
+        };
+        let request = PolicyRequest {
+            task: self.task,
+            workflow: self.workflow.clone(),
+            tool: call.name.clone(),
+            input,
+            read_only: self.read_only,
+            tainted: self.tainted,
+        };
+        match self.policy.judge(&request).await {
+            Ok(PolicyDecision::Allow) => Ok(()),
+            Ok(PolicyDecision::Deny { rule, reason }) => Err(format!("denied by policy `{rule}`: {reason}")),
+            Ok(PolicyDecision::Ask { rule, reason }) => Err(format!(
+                "policy `{rule}` wants a human to approve this ({reason}), and no approval gate is there yet: denied. \
+                 Do it another way, or leave it and say so."
+            )),
+            Err(error) => Err(format!("the policy could not decide, so the call is denied: {error}")),
+        }
+    }
+}
+
+#[async_trait]
+impl ToolHost for Host {
+    async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
+        let refused = |why: String| ToolRun { content: vec![Content::text(why)], is_error: true };
+        if let Err(why) = self.judge(call).await {
+            return refused(why);
+        }
+        let request = match tools::parse(call) {
+            Ok(request) => request,
+            Err(why) => return refused(why),
+        };
+        let client = match self.workspace.hands().client().await {
+            Ok(client) => client,
+            Err(error) => return refused(format!("the hands could not be started: {error}")),
+        };
+        let screen = self.screen.clone();
+        let on_output = move |text: String| {
+            let _nobody_looks = live.send(screen.scrub(&text).text);
+        };
+        match tools::run(&client, &request, &mut self.todos, on_output).await {
+            Ok(outcome) => ToolRun { content: outcome.content, is_error: outcome.is_error },
+            Err(error) if error.kind() == HandsErrorKind::Died => refused(format!(
+                "the tool server died while this call was running ({error}); it will be started anew. The call may or may \
+                 not have taken effect: check before you repeat it."
+            )),
+            Err(error) => refused(error.to_string()),
+        }
+    }
+
+    fn begin_checkpoint(&mut self, turn: u32) {
+        if self.saving.is_some() {
+            self.save_next = Some(turn);
+            return;
+        }
+        let workspace = self.workspace.clone();
+        self.saving = Some((turn, tokio::spawn(async move { workspace.checkpoint().await })));
+    }
+
+    async fn checkpointed(&mut self, wait: bool) -> Option<(u32, String)> {
+        let (turn, handle) = self.saving.take()?;
+        if !wait && !handle.is_finished() {
+            self.saving = Some((turn, handle));
+            return None;
+        }
+        let mut done = (turn, handle.await);
+        if let Some(next) = self.save_next.take() {
+            self.begin_checkpoint(next);
+            // Whoever waits wants the last one.
+            if wait && let Some((turn, handle)) = self.saving.take() {
+                done = (turn, handle.await);
+            }
+        }
+        let (turn, saved) = done;
+        match saved {
+            Ok(Ok(sha)) if self.last_saved.as_ref() == Some(&sha) => None,
+            Ok(Ok(sha)) => {
+                self.last_saved = Some(sha.clone());
+                Some((turn, sha))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(task = %self.task, %error, "the work could not be saved at the hidden ref");
+                None
+            }
+            Err(error) => {
+                tracing::error!(task = %self.task, %error, "saving the work broke off");
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Shell for Host {
+    async fn shell(&mut self, command: &str, timeout: Millis) -> Result<ShellRun, String> {
+        let client = self.workspace.hands().client().await.map_err(|e| e.to_string())?;
+        let request = ExecRequest::shell(command).timeout(Some(timeout));
+        let done = match client.exec(request, |_| {}).await {
+            Ok(done) => done,
+            Err(error) if error.kind() == HandsErrorKind::Died => {
+                let output = format!("the tool server died while this command was running: {error}");
+                return Ok(ShellRun { status: None, timed_out: false, output });
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        let output = self.screen.scrub(&done.stdout.text()).text;
+        Ok(match done.end {
+            ExecEnd::Exited(code) => ShellRun { status: Some(code), timed_out: false, output },
+            ExecEnd::Signaled(signal) => ShellRun { status: Some(128 + signal), timed_out: false, output },
+            ExecEnd::TimedOut => ShellRun { status: None, timed_out: true, output },
+            ExecEnd::Cancelled | ExecEnd::Lost => ShellRun { status: None, timed_out: false, output },
+        })
+    }
+}

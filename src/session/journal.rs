@@ -1,0 +1,188 @@
+//! The journal: what a session writes to its log, and what it hears back with every word.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use abca_core::event::NewEvent;
+use abca_core::id::{SessionId, TaskId};
+use abca_core::link::{AppendLog, LinkError, LinkErrorKind, LinkReply, SessionLink};
+use abca_core::session::{LogEntry, LogRecord};
+use abca_core::task::{SessionReport, Signal, SignalKind};
+use abca_core::time::Clock;
+use tokio_util::sync::CancellationToken;
+
+/// Why a session ends without a report of its own making.
+#[derive(Debug)]
+pub(crate) enum Abort {
+    /// The platform does not expect this session any more: say nothing further.
+    Refused(String),
+    /// The platform cannot be reached.
+    Link(LinkError),
+}
+
+impl std::fmt::Display for Abort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(why) => write!(f, "the platform refuses this session: {why}"),
+            Self::Link(error) => write!(f, "the platform cannot be reached: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Abort {}
+
+impl From<LinkError> for Abort {
+    fn from(error: LinkError) -> Self {
+        match error.kind() {
+            LinkErrorKind::Refused | LinkErrorKind::Access | LinkErrorKind::Conflict => {
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Link(error),
+        }
+    }
+}
+
+/// Words for the agent that were heard.
+#[derive(Debug, Default)]
+struct Heard {
+    nudges: Vec<(String, String)>,
+}
+
+/// The ears of a session: shared between its journal, its heartbeat and its loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Ears {
+    heard: Arc<Mutex<Heard>>,
+    stop: CancellationToken,
+}
+
+impl Ears {
+    /// Ears that also hear a stop from outside, e.g. SIGTERM.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self { heard: Arc::default(), stop }
+    }
+
+    /// Ends when the session is to stop.
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Takes in what the platform answered.
+    pub(crate) fn hear(&self, reply: LinkReply) {
+        let mut heard = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for signal in reply.signals {
+            if let Some(nudge) = nudge_text(&signal)
+                && !heard.nudges.iter().any(|(id, _)| id == signal.id.as_str())
+            {
+                heard.nudges.push((signal.id.as_str().to_owned(), nudge));
+            }
+        }
+        if let Some(why) = reply.stop {
+            tracing::info!(%why, "the platform wants this session to stop");
+            self.stop.cancel();
+        }
+    }
+
+    /// Words for the agent so far, as `(signal id, text)`; the machine sorts out repeats.
+    pub(crate) fn nudges(&self) -> Vec<(String, String)> {
+        self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).nudges.clone()
+    }
+}
+
+/// A nudge as the model sees it (`behaviour.md` 4.10).
+fn nudge_text(signal: &Signal) -> Option<String> {
+    match &signal.kind {
+        SignalKind::Nudge { message } => {
+            let escaped = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            Some(format!(
+                "<user_nudge timestamp=\"{}\" nudge_id=\"{}\">\n{escaped}\n</user_nudge>",
+                signal.at,
+                signal.id.as_str().replace('"', "")
+            ))
+        }
+        SignalKind::Cancel { .. }
+        | SignalKind::UploadsConfirmed
+        | SignalKind::SessionRegistered { .. }
+        | SignalKind::SessionResult { .. }
+        | SignalKind::SessionExited { .. }
+        | SignalKind::ApprovalRequested { .. }
+        | SignalKind::ApprovalDecided { .. } => None,
+    }
+}
+
+/// Appends to the log, in order, and hears what comes back.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    link: Arc<dyn SessionLink>,
+    clock: Arc<dyn Clock>,
+    task: TaskId,
+    session: SessionId,
+    len: u64,
+    ears: Ears,
+}
+
+impl Journal {
+    pub(crate) fn new(
+        link: Arc<dyn SessionLink>,
+        clock: Arc<dyn Clock>,
+        task: TaskId,
+        session: SessionId,
+        len: u64,
+        ears: Ears,
+    ) -> Self {
+        Self { link, clock, task, session, len, ears }
+    }
+
+    pub(crate) fn now(&self) -> abca_core::Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn ears(&self) -> &Ears {
+        &self.ears
+    }
+
+    /// Appends entries and tells events, durably, before it returns.
+    pub(crate) async fn write(&mut self, entries: Vec<LogEntry>, events: Vec<NewEvent>) -> Result<(), Abort> {
+        if entries.is_empty() && events.is_empty() {
+            return Ok(());
+        }
+        let at = self.clock.now();
+        let records: Vec<LogRecord> =
+            entries.into_iter().map(|entry| LogRecord { session: self.session.clone(), at, entry }).collect();
+        let added = records.len() as u64;
+        let request =
+            AppendLog { task: self.task, session: self.session.clone(), expect_seq: self.len + 1, records, events };
+        let reply = self.link.append(&request).await?;
+        self.len += added;
+        self.ears.hear(reply);
+        Ok(())
+    }
+
+    /// Says the last word.
+    pub(crate) async fn report(&self, report: &SessionReport) -> Result<(), Abort> {
+        Ok(self.link.report(self.task, &self.session, report).await?)
+    }
+}
+
+/// Says that the session lives until it is told to stop doing so; hears what there is to hear.
+pub(crate) async fn heartbeat(
+    link: Arc<dyn SessionLink>,
+    task: TaskId,
+    session: SessionId,
+    ears: Ears,
+    every: std::time::Duration,
+) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match link.heartbeat(task, &session).await {
+            Ok(reply) => ears.hear(reply),
+            Err(error) if error.is_retryable() => tracing::debug!(%task, %error, "heartbeat was not heard"),
+            Err(error) => {
+                tracing::warn!(%task, %error, "the platform refuses this session: stopping");
+                ears.hear(LinkReply { stop: Some(error.to_string()), signals: Vec::new() });
+                return;
+            }
+        }
+    }
+}

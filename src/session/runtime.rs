@@ -1,0 +1,101 @@
+//! A session from its registration to its report: the pipeline around the agent loop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abca_core::compute::{SandboxMode, StartSession};
+use abca_core::event::{EventType, NewEvent};
+use abca_core::git::GitProvider;
+use abca_core::link::SessionLink;
+use abca_core::model::ModelClient;
+use abca_core::policy::PolicyEngine;
+use abca_core::session::SessionState;
+use abca_core::text::Screen;
+use abca_core::time::Clock;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::{Abort, Ears, Journal, heartbeat};
+use super::pipeline::Pipeline;
+use super::workspace::HandsProgram;
+
+/// How often a session says that it lives when it has nothing else to say. Well below the reference's 45 s.
+const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The session ended in order: its report is with the platform.
+pub const EXIT_REPORTED: i32 = 0;
+/// The platform does not expect this session; nothing was done.
+pub const EXIT_REFUSED: i32 = 3;
+/// The platform could not be reached; nothing more was done.
+pub const EXIT_NO_LINK: i32 = 4;
+
+/// What a session works with.
+#[derive(Debug, Clone)]
+pub struct SessionParts {
+    /// The way to the platform.
+    pub link: Arc<dyn SessionLink>,
+    /// The forge.
+    pub git: Arc<dyn GitProvider>,
+    /// The model.
+    pub model: Arc<dyn ModelClient>,
+    /// Its name, as `provider:id`.
+    pub model_name: String,
+    /// Its id with the provider.
+    pub model_id: String,
+    /// Judges tool calls.
+    pub policy: Arc<dyn PolicyEngine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where workspaces are made, one folder per task.
+    pub work_root: PathBuf,
+    /// The user's home folder: hidden from the hands but for its toolchains.
+    pub home: Option<PathBuf>,
+    /// What the hands must not see on top of the homes, e.g. the state folder.
+    pub hidden: Vec<PathBuf>,
+    /// Who serves the hands.
+    pub program: HandsProgram,
+    /// Secrets that this process knows: they are taken out of whatever the model or a log would see.
+    pub secrets: Vec<SecretString>,
+    /// Most tokens of one answer.
+    pub max_output_tokens: u32,
+}
+
+/// Runs one session to its end. Answers its exit status.
+///
+/// `stop` is a wish to end from outside, e.g. SIGTERM: the work is saved at the hidden ref, and a report says
+/// `cancelled`.
+pub async fn run_session(start: StartSession, parts: SessionParts, stop: CancellationToken) -> i32 {
+    let session = start.session.clone();
+    match session_life(start, parts, stop).await {
+        Ok(()) => EXIT_REPORTED,
+        Err(Abort::Refused(why)) => {
+            tracing::warn!(%session, %why, "the platform refuses this session");
+            EXIT_REFUSED
+        }
+        Err(Abort::Link(error)) => {
+            tracing::error!(%session, %error, "the platform cannot be reached");
+            EXIT_NO_LINK
+        }
+    }
+}
+
+async fn session_life(start: StartSession, parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
+    let registered = parts.link.register(start.task, &start.session).await?;
+    let state = SessionState::fold(&registered.log);
+    let ears = Ears::new(stop);
+    let beat = tokio::spawn(heartbeat(parts.link.clone(), start.task, start.session.clone(), ears.clone(), HEARTBEAT));
+    let journal =
+        Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears);
+    let screen = Arc::new(Screen::default().with_known(parts.secrets.iter().cloned()));
+    let mut pipeline = Pipeline::new(registered.task, start, parts, state, journal, screen);
+    let done = pipeline.run().await;
+    beat.abort();
+    done
+}
+
+/// The first event of every session: which walls hold.
+pub(crate) fn walls_event(walls: &[String], mode: SandboxMode, now: abca_core::Timestamp) -> NewEvent {
+    NewEvent::new(EventType::SessionWalls, now)
+        .with("walls", walls.to_vec())
+        .with("unsandboxed", mode == SandboxMode::Unsandboxed)
+}

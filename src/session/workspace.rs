@@ -1,0 +1,410 @@
+//! The two repositories of a session and the hands that work in one of them (`DESIGN.md` section 4).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use abca_compute::sandbox::{Child, Io, Sandbox, SandboxSpec, Toolchains, default_toolchains};
+use abca_core::TaskId;
+use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
+use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
+use abca_core::task::{Failure, FailureReason};
+use abca_git::{Bare, ExecOutput, Git, HandsExec, HandsRepo, ServedGuard, ServedRepo};
+use async_trait::async_trait;
+
+use super::hands::{
+    Client, ExecEnd, ExecRequest, HANDS_ARG, Hands, HandsConfig, HandsError, HandsErrorKind, Launch, Launched,
+};
+
+/// Written last, so that a workspace that was cut short is not taken for a whole one.
+const READY: &str = "ready";
+/// Git's own work in the hands may take so long.
+const GIT_TIMEOUT: abca_core::Millis = abca_core::Millis::secs(600);
+
+/// Who serves the hands.
+#[derive(Debug, Clone)]
+pub enum HandsProgram {
+    /// This very executable, called with [`HANDS_ARG`], inside the sandbox: its `main` begins with [`crate::init`].
+    ThisExecutable,
+    /// This process, without walls: only with [`abca_core::compute::SandboxMode::Unsandboxed`].
+    InProcess,
+}
+
+/// How a workspace came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Cloned for this task.
+    Cloned,
+    /// An earlier session of this task left it here, whole.
+    Kept,
+    /// Made from the checkpoint after that turn.
+    Restored {
+        /// The turn.
+        turn: u32,
+    },
+}
+
+/// The folders, repositories and hands of one task on this machine.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    dir: PathBuf,
+    task: TaskId,
+    bare: Bare,
+    repo: HandsRepo,
+    exec: BoxedExec,
+    hands: Arc<Hands>,
+    provider: Arc<dyn GitProvider>,
+    source: RepoRef,
+}
+
+/// What a workspace is made from.
+#[derive(Debug)]
+pub(crate) struct Making<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) task: TaskId,
+    pub(crate) source: RepoRef,
+    pub(crate) base_branch: &'a str,
+    pub(crate) branch: &'a str,
+    pub(crate) provider: Arc<dyn GitProvider>,
+    pub(crate) program: HandsProgram,
+    pub(crate) walls: Arc<Walled>,
+    /// The log says that the repositories were made.
+    pub(crate) made_before: bool,
+    /// The last checkpoint: turn and commit.
+    pub(crate) checkpoint: Option<(u32, String)>,
+}
+
+/// Where the parts of a workspace stand.
+pub(crate) fn work_tree(dir: &Path) -> PathBuf {
+    dir.join("tree")
+}
+
+/// The private temporary folder of the hands.
+pub(crate) fn private_tmp(dir: &Path) -> PathBuf {
+    dir.join("tmp")
+}
+
+fn bare_dir(dir: &Path) -> PathBuf {
+    dir.join("brain.git")
+}
+
+impl Workspace {
+    /// Makes the workspace, or takes up the one that is there.
+    pub(crate) async fn open(making: Making<'_>) -> Result<(Self, Origin), GitError> {
+        let git = Git::find()?;
+        let dir = making.dir.to_owned();
+        let tree = work_tree(&dir);
+        let ready = dir.join(READY);
+        let kept = making.made_before && ready.is_file() && tree.is_dir();
+        let (bare, repo, origin) = if kept && let Ok(bare) = Bare::open(&git, &bare_dir(&dir)).await {
+            (bare, HandsRepo::open(&tree, making.branch)?, Origin::Kept)
+        } else {
+            for part in [bare_dir(&dir), tree.clone()] {
+                remove(&part)?;
+            }
+            remove_file(&ready)?;
+            // The mount point of the sandbox has to stay: only its content is made.
+            let remote = making.provider.remote(&making.source).await?;
+            let bare = Bare::clone(&git, &remote, &bare_dir(&dir), Some(making.base_branch)).await?;
+            let (repo, origin) = match &making.checkpoint {
+                Some((turn, sha)) if bare.fetch_ref(&remote, &wip_ref(making.task)).await?.is_some() => {
+                    let repo = HandsRepo::resume(&git, &bare, &tree, making.branch, sha).await?;
+                    (repo, Origin::Restored { turn: *turn })
+                }
+                Some(_) | None => {
+                    let start = bare.base_sha().await?;
+                    (HandsRepo::create(&git, &bare, &tree, making.branch, &start).await?, Origin::Cloned)
+                }
+            };
+            write(&ready, making.task.to_string().as_bytes())?;
+            (bare, repo, origin)
+        };
+        let config = making.walls.hands.clone();
+        let hands = match making.program {
+            HandsProgram::ThisExecutable => {
+                Hands::new(InSandbox { walls: making.walls.clone(), tree: tree.clone() }, config)
+            }
+            HandsProgram::InProcess => Hands::new(InProcess { root: config.root.clone() }, config),
+        };
+        let hands = Arc::new(hands);
+        let exec = BoxedExec { hands: hands.clone(), walls: making.walls };
+        let workspace =
+            Self { dir, task: making.task, bare, repo, exec, hands, provider: making.provider, source: making.source };
+        Ok((workspace, origin))
+    }
+
+    /// The brain's repository.
+    pub(crate) const fn bare(&self) -> &Bare {
+        &self.bare
+    }
+
+    /// The hands.
+    pub(crate) const fn hands(&self) -> &Arc<Hands> {
+        &self.hands
+    }
+
+    /// Saves the whole work tree at the hidden ref, here and at the remote.
+    pub(crate) async fn checkpoint(&self) -> Result<String, GitError> {
+        let shot = self.repo.snapshot(&self.exec).await?;
+        let name = wip_ref(self.task);
+        self.repo.hand_over(&self.exec, &self.bare, &[(&shot.sha, &name)]).await?;
+        let sha = match shot.head {
+            Some(_) => shot.sha,
+            // Without a parent it could not be taken up again.
+            None => {
+                let base = self.bare.base_sha().await?;
+                let sha = self.bare.regraft(&shot.sha, &base, "checkpoint").await?;
+                self.bare.set_ref(&name, &sha).await?;
+                sha
+            }
+        };
+        let remote = self.provider.remote(&self.source).await?;
+        self.bare.push_wip(&remote, &name, &sha).await?;
+        Ok(sha)
+    }
+
+    /// Commits what the agent left, and takes its branch over. Answers its head in the brain's repository.
+    pub(crate) async fn take_work(&self) -> Result<(Option<String>, bool), GitError> {
+        let net = self.repo.safety_net(&self.exec, SAFETY_NET).await?;
+        let Some(head) = net.head else { return Ok((None, false)) };
+        self.repo.hand_over(&self.exec, &self.bare, &[(&head, &format!("refs/abca/work/{}", self.task))]).await?;
+        Ok((Some(head), net.saved.is_some()))
+    }
+
+    /// Pushes the finished branch.
+    pub(crate) async fn push(&self, branch: &str, sha: &str, before: Option<&str>) -> Result<(), GitError> {
+        let remote = self.provider.remote(&self.source).await?;
+        self.bare.push(&remote, branch, sha, before).await
+    }
+
+    /// Removes the hidden ref at the remote: the work is on its branch.
+    pub(crate) async fn drop_checkpoint(&self) -> Result<(), GitError> {
+        let remote = self.provider.remote(&self.source).await?;
+        self.bare.delete_ref(&remote, &wip_ref(self.task)).await
+    }
+
+    /// Ends the hands and removes the folders.
+    pub(crate) async fn remove(self) {
+        self.hands.discard().await;
+        let dir = self.dir.clone();
+        drop(self);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&dir)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "a workspace could not be removed");
+        }
+    }
+}
+
+/// Subject of the safety net's commit (`behaviour.md` 4.4).
+const SAFETY_NET: &str = "chore(agent): save uncommitted work from session end";
+
+fn wip_ref(task: TaskId) -> String {
+    abca_core::names::wip_ref(task)
+}
+
+/// A git failure as a task's failure.
+pub(crate) fn git_failure(reason: FailureReason, error: &GitError) -> Failure {
+    let reason = match error.kind() {
+        GitErrorKind::Full => FailureReason::Infrastructure,
+        _ => reason,
+    };
+    Failure::new(reason, error.to_string())
+}
+
+/// The walls of one session, and what stands inside them.
+#[derive(Debug)]
+pub(crate) struct Walled {
+    sandbox: Sandbox,
+    hands: HandsConfig,
+}
+
+impl Walled {
+    /// Puts up the walls around the work tree and the private folder of a workspace.
+    pub(crate) fn build(
+        dir: &Path,
+        home: Option<&Path>,
+        hidden: &[PathBuf],
+        limits: &SessionLimits,
+    ) -> Result<Self, ComputeError> {
+        let tools = home.map(default_toolchains).unwrap_or_else(Toolchains::default);
+        let tmp = private_tmp(dir);
+        tools.furnish(&tmp).map_err(|error| {
+            ComputeError::new(
+                abca_core::compute::ComputeErrorKind::Internal,
+                "prepare",
+                format!("cannot furnish `{}`: {error}", tmp.display()),
+            )
+        })?;
+        let unsandboxed = limits.sandbox == SandboxMode::Unsandboxed;
+        let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };
+        let env = tools.environment(&inner_tmp, limits.network);
+        let path = env.get("PATH").cloned().unwrap_or_default();
+        let sandbox = Sandbox::prepare(SandboxSpec {
+            work_tree: work_tree(dir),
+            tmp,
+            hidden: hidden.to_vec(),
+            read_only: Vec::new(),
+            toolchains: tools.paths,
+            limits: limits.clone(),
+            env: env.clone(),
+            choice: Default::default(),
+        })?;
+        let mut hands = HandsConfig::new(sandbox.inside());
+        hands.home = inner_tmp.join("home");
+        hands.tmp = inner_tmp;
+        hands.path = path;
+        hands.env = env.into_iter().filter(|(name, _)| name != "PATH" && name != "HOME").collect();
+        Ok(Self { sandbox, hands })
+    }
+
+    /// Which walls hold, for people and events.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.sandbox.walls().to_strings()
+    }
+}
+
+fn io_error(path: &Path, what: &str, error: std::io::Error) -> GitError {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => GitErrorKind::Full,
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => GitErrorKind::Access,
+        _ => GitErrorKind::Unavailable,
+    };
+    GitError::new(kind, "workspace", format!("cannot {what} `{}`: {error}", path.display())).with_source(error)
+}
+
+fn remove(path: &Path) -> Result<(), GitError> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error(path, "remove", error)),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), GitError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error(path, "remove", error)),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
+    std::fs::write(path, bytes).map_err(|error| io_error(path, "write", error))
+}
+
+/// Makes the folders that a sandbox needs before it can be prepared.
+pub(crate) fn make_folders(dir: &Path) -> Result<(), GitError> {
+    use std::os::unix::fs::DirBuilderExt;
+    for path in [dir.to_owned(), work_tree(dir), private_tmp(dir)] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| io_error(&path, "make", error))?;
+    }
+    Ok(())
+}
+
+// -- hands in a sandbox ------------------------------------------------------------------------------------------------
+
+#[derive(Debug)]
+struct InSandbox {
+    walls: Arc<Walled>,
+    tree: PathBuf,
+}
+
+#[async_trait]
+impl Launch for InSandbox {
+    async fn launch(&self) -> Result<Launched, HandsError> {
+        let failed = |why: String| HandsError::new(HandsErrorKind::Launch, why);
+        if !self.tree.is_dir() {
+            return Err(failed("the work tree is gone".to_owned()));
+        }
+        let sandbox = &self.walls.sandbox;
+        let argv = [sandbox.executable().as_os_str().to_owned(), OsString::from(HANDS_ARG)];
+        let io = Io { stdin: Stdio::piped(), stdout: Stdio::piped(), stderr: Stdio::null() };
+        let mut child = sandbox.spawn(&argv, io).await.map_err(|e| failed(e.to_string()))?;
+        let (Some(from), Some(to)) = (child.take_stdout(), child.take_stdin()) else {
+            return Err(failed("they have no pipes".to_owned()));
+        };
+        Ok(Launched { from: Box::new(from), to: Box::new(to), guard: Box::new(child) })
+    }
+}
+
+#[derive(Debug)]
+struct InProcess {
+    root: PathBuf,
+}
+
+#[async_trait]
+impl Launch for InProcess {
+    async fn launch(&self) -> Result<Launched, HandsError> {
+        tracing::warn!(root = %self.root.display(), "these hands have no walls");
+        let (brain, hands) = tokio::io::duplex(64 << 10);
+        let server = super::hands::serve_in_process(hands);
+        let (from, to) = tokio::io::split(brain);
+        Ok(Launched { from: Box::new(from), to: Box::new(to), guard: Box::new(server) })
+    }
+}
+
+/// Runs git in the hands.
+#[derive(Debug)]
+struct BoxedExec {
+    hands: Arc<Hands>,
+    walls: Arc<Walled>,
+}
+
+impl BoxedExec {
+    async fn client(&self) -> Result<Client, GitError> {
+        self.hands.client().await.map_err(hands_error)
+    }
+}
+
+fn hands_error(error: HandsError) -> GitError {
+    GitError::new(GitErrorKind::Unavailable, "hands", error.to_string()).with_source(error)
+}
+
+#[async_trait]
+impl HandsExec for BoxedExec {
+    async fn run(&self, argv: &[&str], env: &[(&str, &str)]) -> Result<ExecOutput, GitError> {
+        let mut request = ExecRequest::argv(argv.iter().copied()).timeout(Some(GIT_TIMEOUT));
+        request.env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        request.output_bytes = super::hands::MAX_OUTPUT_BYTES;
+        let done = self.client().await?.exec(request, |_| {}).await.map_err(hands_error)?;
+        let status = match done.end {
+            ExecEnd::Exited(code) => code,
+            ExecEnd::Signaled(signal) => 128 + signal,
+            ExecEnd::TimedOut => {
+                return Err(GitError::new(GitErrorKind::TimedOut, "hands", "git in the hands did not end in time"));
+            }
+            ExecEnd::Cancelled | ExecEnd::Lost => {
+                return Err(GitError::new(GitErrorKind::Unavailable, "hands", "git in the hands was killed"));
+            }
+        };
+        let (Some(stdout), Some(stderr)) = (done.stdout.whole(), done.stderr.whole()) else {
+            return Err(GitError::new(GitErrorKind::Invalid, "hands", "git in the hands said too much"));
+        };
+        Ok(ExecOutput { status, stdout, stderr })
+    }
+
+    async fn serve(&self, argv: &[&str]) -> Result<(ServedRepo, Box<dyn ServedGuard>), GitError> {
+        let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+        let failed = |why: String| GitError::new(GitErrorKind::Unavailable, "hands", why);
+        // Plain blocking pipes: git itself reads and writes their other ends.
+        let pipes = || std::io::pipe().map_err(|e| failed(format!("cannot make a pipe: {e}")));
+        let (theirs_in, ours_in) = pipes()?;
+        let (ours_out, theirs_out) = pipes()?;
+        let io = Io { stdin: Stdio::from(theirs_in), stdout: Stdio::from(theirs_out), stderr: Stdio::null() };
+        let child = self.walls.sandbox.spawn(&argv, io).await.map_err(|e| failed(e.to_string()))?;
+        let served = ServedRepo { stdin: ours_in.into(), stdout: ours_out.into() };
+        Ok((served, Box::new(Serving { _child: child })))
+    }
+}
+
+#[derive(Debug)]
+struct Serving {
+    _child: Child,
+}
+
+impl ServedGuard for Serving {}

@@ -1,0 +1,237 @@
+//! How sessions are run: in processes of their own, or in this one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use abca_compute::{InProcess, Process, ProcessConfig, SessionRunner};
+use abca_core::SessionId;
+use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits, StartSession};
+use abca_core::git::GitProvider;
+use abca_core::link::SessionLink;
+use abca_core::model::ModelClient;
+use abca_core::policy::PolicyEngine;
+use abca_core::task::Task;
+use abca_core::time::{Clock, IdSource};
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::brain::BrainPayload;
+use crate::builder::Platform;
+use crate::error::{Error, ErrorKind};
+use crate::forge::ForgeSettings;
+use crate::link::LinkSecret;
+use crate::models::{Connected, ModelSettings};
+use crate::orchestrator::Launcher;
+use crate::session::{DefaultPolicy, HandsProgram, SessionParts, run_session};
+
+/// What the default wiring of sessions is made from.
+pub(crate) struct Wiring<'a> {
+    pub(crate) platform: &'a Platform,
+    pub(crate) git: Arc<dyn GitProvider>,
+    pub(crate) secret: LinkSecret,
+    pub(crate) limits: SessionLimits,
+    pub(crate) models: ModelSettings,
+    pub(crate) model: Option<(Arc<dyn ModelClient>, String)>,
+    pub(crate) policy: Option<Arc<dyn PolicyEngine>>,
+    pub(crate) forge: ForgeSettings,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    /// Parts of the embedder's own: sessions must run in this process.
+    pub(crate) own_parts: bool,
+}
+
+type Wired = (Arc<dyn ComputeStrategy>, Arc<dyn Launcher>);
+
+/// The default: sessions in processes of their own; in this process where parts of the embedder's own are needed.
+pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
+    let state = w.platform.state.as_ref().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Config,
+            "sessions need a place for their work: call `.state_dir(..)`, or bring `.compute(..)`",
+        )
+    })?;
+    let unsandboxed = w.limits.sandbox == SandboxMode::Unsandboxed;
+    if !crate::init::called() && !(w.own_parts && unsandboxed) {
+        let text = "this program has to call `abca::init()` first in its `main`: sessions and their tools are processes of \
+                    this very program";
+        return Err(Error::new(ErrorKind::Config, text));
+    }
+    let work_root = state.path().join("work");
+    let hidden = vec![state.path().to_owned()];
+    if !w.own_parts {
+        let secrets = w.models.secrets();
+        let config = ProcessConfig {
+            state_dir: state.path().join("sessions"),
+            // The very file that runs, also after it was built anew.
+            program: PathBuf::from("/proc/self/exe"),
+            args: Vec::new(),
+        };
+        let payload = BrainPayload {
+            link_dir: state.link_dir(),
+            work_root,
+            home: w.home,
+            hidden,
+            model: None,
+            models: w.models,
+            forge: w.forge,
+        };
+        let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
+        return Ok((Arc::new(Process::new(config)), Arc::new(launcher)));
+    }
+    let model = match w.model {
+        Some((client, id)) => ModelSource::Own(client, id),
+        None => ModelSource::Settings(w.models),
+    };
+    let program = if crate::init::called() { HandsProgram::ThisExecutable } else { HandsProgram::InProcess };
+    let sessions = SessionsHere {
+        link: w.platform.link.clone(),
+        git: w.git,
+        model: model.clone(),
+        policy: w.policy.unwrap_or_else(|| Arc::new(DefaultPolicy)),
+        clock: w.platform.clock.clone(),
+        ids: w.ids,
+        work_root,
+        home: w.home,
+        hidden,
+        program,
+    };
+    let launcher = HereLauncher { secret: w.secret, limits: w.limits, model };
+    Ok((Arc::new(InProcess::new(Arc::new(sessions))), Arc::new(launcher)))
+}
+
+/// Words the start of a session in its own process.
+#[derive(Debug)]
+pub(crate) struct BrainLauncher {
+    pub(crate) secret: LinkSecret,
+    /// What every session is told; the task's model is filled in.
+    pub(crate) payload: BrainPayload,
+    pub(crate) secrets: BTreeMap<String, SecretString>,
+    pub(crate) limits: SessionLimits,
+}
+
+#[async_trait]
+impl Launcher for BrainLauncher {
+    async fn launch(&self, task: &Task, session: &SessionId, attempt: u32) -> Result<StartSession, String> {
+        let model = task.spec.model.clone();
+        self.payload.models.clone().with_secrets(&self.secrets).check(model.as_deref()).map_err(|e| e.to_string())?;
+        let payload = BrainPayload { model, ..self.payload.clone() };
+        Ok(StartSession {
+            session: session.clone(),
+            task: task.id,
+            attempt,
+            payload: serde_json::to_string(&payload).map_err(|e| e.to_string())?,
+            token: self.secret.token(session),
+            secrets: self.secrets.clone(),
+            limits: within(&self.limits, task),
+        })
+    }
+}
+
+/// A session lives no longer than its task.
+pub(crate) fn within(limits: &SessionLimits, task: &Task) -> SessionLimits {
+    let mut limits = limits.clone();
+    limits.wall_ms = limits.wall_ms.min(task.spec.limits.task_timeout_ms);
+    limits
+}
+
+/// Where sessions of this process get their model from.
+#[derive(Debug, Clone)]
+pub(crate) enum ModelSource {
+    /// The embedder's own client, and the model's id with it.
+    Own(Arc<dyn ModelClient>, String),
+    /// A built-in client.
+    Settings(ModelSettings),
+}
+
+/// Runs sessions as tasks of this process; their hands are processes all the same.
+#[derive(Debug)]
+pub(crate) struct SessionsHere {
+    pub(crate) link: Arc<dyn SessionLink>,
+    pub(crate) git: Arc<dyn GitProvider>,
+    pub(crate) model: ModelSource,
+    pub(crate) policy: Arc<dyn PolicyEngine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) work_root: PathBuf,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) hidden: Vec<PathBuf>,
+    pub(crate) program: HandsProgram,
+}
+
+impl SessionsHere {
+    async fn connect(&self, start: &StartSession) -> Result<(Connected, u32, Vec<SecretString>), String> {
+        match &self.model {
+            ModelSource::Own(client, id) => {
+                let max = client.capabilities(id).max_output_tokens.min(ModelSettings::default().max_output_tokens);
+                let name = format!("{}:{id}", client.name());
+                Ok((Connected { client: client.clone(), name, id: id.clone() }, max, Vec::new()))
+            }
+            ModelSource::Settings(settings) => {
+                // The task's own model, where it names one, travels in the payload.
+                let model: Option<String> = serde_json::from_str(&start.payload).unwrap_or_default();
+                let connected = settings
+                    .connect(model.as_deref(), self.ids.clone(), start.attempt > 1)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                Ok((connected, settings.max_output_tokens, settings.secrets().into_values().collect()))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SessionRunner for SessionsHere {
+    async fn run(&self, request: StartSession, stop: CancellationToken) -> i32 {
+        let (connected, max_output_tokens, secrets) = match self.connect(&request).await {
+            Ok(connected) => connected,
+            Err(why) => {
+                tracing::error!(session = %request.session, %why, "the session has no model");
+                return crate::brain::EXIT_SETUP;
+            }
+        };
+        let parts = SessionParts {
+            link: self.link.clone(),
+            git: self.git.clone(),
+            model: connected.client,
+            model_name: connected.name,
+            model_id: connected.id,
+            policy: self.policy.clone(),
+            clock: self.clock.clone(),
+            work_root: self.work_root.clone(),
+            home: self.home.clone(),
+            hidden: self.hidden.clone(),
+            program: self.program.clone(),
+            secrets,
+            max_output_tokens,
+        };
+        run_session(request, parts, stop).await
+    }
+}
+
+/// Words the start of a session in this process.
+#[derive(Debug)]
+pub(crate) struct HereLauncher {
+    pub(crate) secret: LinkSecret,
+    pub(crate) limits: SessionLimits,
+    pub(crate) model: ModelSource,
+}
+
+#[async_trait]
+impl Launcher for HereLauncher {
+    async fn launch(&self, task: &Task, session: &SessionId, attempt: u32) -> Result<StartSession, String> {
+        if let ModelSource::Settings(settings) = &self.model {
+            settings.check(task.spec.model.as_deref()).map_err(|e| e.to_string())?;
+        }
+        Ok(StartSession {
+            session: session.clone(),
+            task: task.id,
+            attempt,
+            payload: serde_json::to_string(&task.spec.model).map_err(|e| e.to_string())?,
+            token: self.secret.token(session),
+            secrets: BTreeMap::new(),
+            limits: within(&self.limits, task),
+        })
+    }
+}
