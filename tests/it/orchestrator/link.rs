@@ -9,8 +9,7 @@ use abca::orchestrator::Worker;
 use abca_core::id::{SignalId, WorkerId};
 use abca_core::link::{AppendLog, LinkErrorKind, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
-use abca_core::store::NewSignal;
-use abca_core::task::{Signal, SignalKind, TaskStatus, Verdict};
+use abca_core::task::{Signal, TaskStatus, Verdict};
 use abca_core::{Clock, IdSource, Millis, SessionId, TaskId};
 use secrecy::SecretString;
 
@@ -37,13 +36,6 @@ impl Stage {
         let record = LogRecord { session: self.session.clone(), at: self.world.clock.now(), entry };
         let (task, session) = (self.task, self.session.clone());
         AppendLog { task, session, expect_seq, records: vec![record], events: Vec::new() }
-    }
-
-    async fn nudge(&self, id: &str) {
-        let kind = SignalKind::Nudge { message: format!("please {id}") };
-        let signal = Signal { id: SignalId::new(id).unwrap(), at: self.world.clock.now(), kind };
-        let signal = NewSignal { task: self.task, signal, expect_session: None };
-        self.world.store.signal(&[signal]).await.unwrap();
     }
 
     async fn server(&self, dir: &Path, secret: &LinkSecret) -> LinkServer {
@@ -93,8 +85,8 @@ async fn a_nudge_is_heard_until_the_log_acknowledges_it() {
     let stage = Stage::set().await;
     let (link, task, session) = (stage.world.link.clone(), stage.task, stage.session.clone());
     link.register(task, &session).await.unwrap();
-    stage.nudge("n1").await;
-    stage.nudge("n2").await;
+    stage.world.nudge(task, "n1").await;
+    stage.world.nudge(task, "n2").await;
     let ids = |signals: Vec<Signal>| signals.into_iter().map(|s| s.id.to_string()).collect::<Vec<_>>();
     assert_eq!(ids(link.heartbeat(task, &session).await.unwrap().signals), ["n1", "n2"]);
     let known = [SignalId::new("n1").unwrap()];

@@ -194,14 +194,21 @@ async fn a_session_that_no_task_expects_is_stopped() {
     let id = world.submit(world.task(|_| {})).await;
     world.until_status(id, TaskStatus::Running).await;
     drop(first);
-    // A start that came late: the next attempt's name, which the record does not hold.
-    let late = abca_core::SessionId::of(id, 2);
+    // Starts that came late, under a name that the record does not hold: one speaks and is refused, one is silent.
     let parts = world.parts();
-    let request = parts.launcher.launch(&world.snapshot(id).await.task, &late, 2).await.unwrap();
-    world.compute.start(&request).await.unwrap();
+    let snapshot = world.snapshot(id).await;
+    let late = [2, 3].map(|attempt| (abca_core::SessionId::of(id, attempt), attempt));
+    world.act(id, 3, Act::Mute);
+    for (session, attempt) in &late {
+        let request = parts.launcher.launch(&snapshot.task, session, *attempt).await.unwrap();
+        world.compute.start(&request).await.unwrap();
+    }
     let _second = world.worker();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(matches!(world.compute.observe(&late).await.unwrap(), abca_core::compute::SessionView::Exited { .. }));
+    for (session, _) in &late {
+        let view = world.compute.observe(session).await.unwrap();
+        assert!(matches!(view, abca_core::compute::SessionView::Exited { .. }), "{session}: {view:?}");
+    }
     assert!(world.last_words()[0].contains("does not expect"), "{:?}", world.last_words());
     world.cancel(id).await;
     assert_eq!(world.end(id).await.status, TaskStatus::Cancelled);

@@ -60,8 +60,7 @@ async fn an_issue_and_its_comments_are_shown_without_what_cannot_be_seen() {
     };
     let number = forge.fake.open_issue(&issue).await.unwrap().number;
     let on = Numbered { repo, number };
-    let comment =
-        NewComment { repo: on.repo.clone(), number, body: "me too".to_owned(), key: "m".to_owned() };
+    let comment = NewComment { repo: on.repo.clone(), number, body: "me too".to_owned(), key: "m".to_owned() };
     forge.fake.comment(&comment).await.unwrap();
     let prepared = forge.prepare(|t| t.spec.issue_number = Some(number)).await.unwrap();
     assert_eq!(prepared.sources, ["issue", "task_description"]);

@@ -319,6 +319,12 @@ impl World {
         self.store.signal(&[signal]).await.unwrap()[0]
     }
 
+    pub async fn nudge(&self, task: TaskId, id: &str) {
+        let kind = SignalKind::Nudge { message: format!("please {id}") };
+        let signal = Signal { id: SignalId::new(id).unwrap(), at: self.clock.now(), kind };
+        self.store.signal(&[NewSignal { task, signal, expect_session: None }]).await.unwrap();
+    }
+
     pub async fn snapshot(&self, task: TaskId) -> Snapshot {
         self.store.load(&[task]).await.unwrap().remove(0).unwrap()
     }

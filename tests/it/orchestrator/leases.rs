@@ -1,0 +1,134 @@
+//! Long work, lost leases, and loops that break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use abca::orchestrator::{PrepareFailure, Preparer, Worker, WorkerConfig};
+use abca_core::Millis;
+use abca_core::id::WorkerId;
+use abca_core::store::ClaimQuery;
+use abca_core::task::{Prepared, Task, TaskStatus};
+use abca_core::{Clock, IdSource};
+use async_trait::async_trait;
+
+use super::world::{Act, Ready, World};
+
+/// Takes its time, and may panic the first time.
+#[derive(Debug)]
+struct Slow {
+    seconds: u64,
+    panics: bool,
+    begun: AtomicU32,
+    done: AtomicU32,
+}
+
+impl Slow {
+    fn new(seconds: u64, panics: bool) -> Arc<Self> {
+        Arc::new(Self { seconds, panics, begun: AtomicU32::new(0), done: AtomicU32::new(0) })
+    }
+
+    fn worker(self: &Arc<Self>, world: &World) -> Worker {
+        let mut parts = world.parts();
+        parts.preparer = self.clone();
+        Worker::start(parts, WorkerConfig::default())
+    }
+}
+
+#[async_trait]
+impl Preparer for Slow {
+    async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareFailure> {
+        let before = self.begun.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics || before > 0, "the test wants a panic");
+        tokio::time::sleep(Duration::from_secs(self.seconds)).await;
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Ready.prepare(task).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_as_long_as_the_work_takes() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(100, false);
+    let _workers = [slow.worker(&world), slow.worker(&world)];
+    let id = world.submit(world.task(|_| {})).await;
+    assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    assert_eq!((slow.begun.load(Ordering::SeqCst), slow.done.load(Ordering::SeqCst)), (1, 1));
+    world.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_interrupts_long_work() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(100, false);
+    let _worker = slow.worker(&world);
+    let id = world.submit(world.task(|_| {})).await;
+    world.until_status(id, TaskStatus::Hydrating).await;
+    world.cancel(id).await;
+    assert_eq!(world.end(id).await.status, TaskStatus::Cancelled);
+    assert!(world.elapsed() < Millis(100), "{}", world.elapsed());
+    assert_eq!(slow.done.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_changes_nothing_does_not_begin_long_work_anew() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(100, false);
+    let _worker = slow.worker(&world);
+    let id = world.submit(world.task(|_| {})).await;
+    world.until_status(id, TaskStatus::Hydrating).await;
+    world.nudge(id, "n1").await;
+    assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    assert_eq!((slow.begun.load(Ordering::SeqCst), slow.done.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_panics_costs_a_lease_and_nothing_else() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(0, true);
+    let _worker = slow.worker(&world);
+    let ids = [world.submit(world.task(|_| {})).await, world.submit(world.task(|_| {})).await];
+    for id in ids {
+        assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    }
+    assert!(world.elapsed() < Millis::secs(32), "{}", world.elapsed());
+    world.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_task_was_claimed_by_another_drops_it() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(60, false);
+    let _worker = slow.worker(&world);
+    let id = world.submit(world.task(|_| {})).await;
+    world.until_status(id, TaskStatus::Hydrating).await;
+    // Another process, whose clock is ahead, takes the task for expired, and dies at once.
+    let now = world.clock.now().after(Millis::secs(31));
+    let worker = WorkerId::from_parts(now, world.ids.random());
+    let query = ClaimQuery { worker, task: Some(id), now, lease_until: now.after(Millis::secs(30)), limit: 1 };
+    let stolen = world.store.claim(&query).await.unwrap();
+    assert_eq!(stolen.len(), 1);
+    assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    assert_eq!(slow.done.load(Ordering::SeqCst), 1, "what was begun under the lost lease is dropped");
+    world.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_tasks_than_may_be_driven_at_once_take_turns() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(10, false);
+    let mut parts = world.parts();
+    parts.preparer = slow.clone();
+    let mut config = WorkerConfig::default();
+    config.max_driving = 3;
+    let _worker = Worker::start(parts, config);
+    let mut ids = Vec::new();
+    for _ in 0..9 {
+        ids.push(world.submit(world.task(|_| {})).await);
+    }
+    for id in ids {
+        assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    }
+    assert!(world.elapsed() >= Millis::secs(30) && world.elapsed() < Millis::secs(33), "{}", world.elapsed());
+    world.quiet().await;
+}
