@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::change::Draft;
 use super::liveness::{Liveness, judge};
 use super::{
-    CancelRequest, Cause, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, ResolvedLimits,
-    SessionPhase, SessionRecord, SessionReport, SignalKind, Snapshot, StopCause, Stopping, Task, TaskStatus, Verdict,
+    CancelRequest, Cause, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Prepared, Query,
+    ResolvedLimits, SessionPhase, SessionRecord, SessionReport, SignalKind, Snapshot, StopCause, Stopping, Task,
+    TaskStatus, Verdict,
 };
 use crate::compute::{ComputeCapabilities, SessionView};
 use crate::event::{EventType, NewEvent};
@@ -362,19 +363,15 @@ impl<'a> Facts<'a> {
         });
         let attempts = self.task.admission_attempts.saturating_add(1);
         match (denied, self.task.status) {
-            (None, _) => {
-                let now = self.now;
-                let waited = self.task.queued_at.map_or(0, |q| now.since(q).0 / 1000);
-                let details = [
-                    ("queued_for_s", Value::from(waited)),
-                    ("admission_attempts", Value::from(self.task.admission_attempts)),
-                ];
-                self.draft()
-                    .set(|t| t.admitted_at = Some(now))
-                    .acquire()
-                    .go(TaskStatus::Hydrating, Cause::Admitted, &details)
-                    .done()
-            }
+            // The ordinary life takes one commit less when what the start needs is found out before the slots are taken.
+            // A task that had to queue takes its slots first: else every look at the queue would ask the forge.
+            (None, TaskStatus::Submitted) => match self.preparing() {
+                Preparing::Ask => Decision::Ask(Query::Prepare),
+                Preparing::Done(prepared) => self.start_intent(self.prepared(self.admit(), prepared)),
+                Preparing::Failed(failure) => self.preparation_failed(failure),
+                Preparing::Later => self.admit().done(),
+            },
+            (None, _) => self.admit().done(),
             (Some(scope), TaskStatus::Submitted) => {
                 let now = self.now;
                 let details = [
@@ -394,6 +391,15 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Takes the slots.
+    fn admit(&self) -> Draft<'a> {
+        let now = self.now;
+        let waited = self.task.queued_at.map_or(0, |q| now.since(q).0 / 1000);
+        let details =
+            [("queued_for_s", Value::from(waited)), ("admission_attempts", Value::from(self.task.admission_attempts))];
+        self.draft().set(|t| t.admitted_at = Some(now)).acquire().go(TaskStatus::Hydrating, Cause::Admitted, &details)
+    }
+
     /// Admitted, no session under way: prepare, then decide a start.
     fn preparation(&self) -> Decision {
         if let Some(not_before) = self.task.not_before
@@ -404,43 +410,21 @@ impl<'a> Facts<'a> {
         if self.task.prepared.is_some() {
             return self.start_intent(self.draft());
         }
+        match self.preparing() {
+            Preparing::Ask => Decision::Ask(Query::Prepare),
+            Preparing::Done(prepared) => self.start_intent(self.prepared(self.draft(), prepared)),
+            Preparing::Failed(failure) => self.preparation_failed(failure),
+            Preparing::Later => Decision::Wait { until: Some(self.now.after(ASK_AGAIN).min(self.deadline_at())) },
+        }
+    }
+
+    /// What the driver found out about preparation.
+    fn preparing(&self) -> Preparing<'a> {
         for observation in self.observations {
             match observation {
-                Observation::Prepared(prepared) => {
-                    let event = NewEvent::new(EventType::HydrationComplete, self.now)
-                        .with("sources", prepared.sources.clone())
-                        .with("token_estimate", prepared.token_estimate)
-                        .with("truncated", prepared.truncated);
-                    let prepared = prepared.as_ref().clone();
-                    return self.start_intent(self.draft().set(|t| t.prepared = Some(prepared)).tell(event));
-                }
-                Observation::PrepareFailed { failure, retryable: false } => {
-                    let failure = failure.clone();
-                    let kind = match failure.reason {
-                        FailureReason::Guardrail => EventType::GuardrailBlocked,
-                        FailureReason::Preflight
-                        | FailureReason::Hydration
-                        | FailureReason::SessionStart
-                        | FailureReason::SessionLost
-                        | FailureReason::RepoSetup
-                        | FailureReason::MaxTurns
-                        | FailureReason::Budget
-                        | FailureReason::Model
-                        | FailureReason::Refusal
-                        | FailureReason::Verification
-                        | FailureReason::Delivery
-                        | FailureReason::Infrastructure
-                        | FailureReason::Blocked
-                        | FailureReason::Deadline => EventType::PreflightFailed,
-                    };
-                    let event = NewEvent::new(kind, self.now)
-                        .with("reason", super::change::reason_value(&failure))
-                        .with("detail", failure.message.clone());
-                    return self.draft().tell(event).fail(Cause::PreparationFailed, failure).done();
-                }
-                Observation::PrepareFailed { retryable: true, .. } => {
-                    return Decision::Wait { until: Some(self.now.after(ASK_AGAIN).min(self.deadline_at())) };
-                }
+                Observation::Prepared(prepared) => return Preparing::Done(prepared),
+                Observation::PrepareFailed { failure, retryable: false } => return Preparing::Failed(failure),
+                Observation::PrepareFailed { retryable: true, .. } => return Preparing::Later,
                 Observation::SlotDenied(_)
                 | Observation::Started(_)
                 | Observation::StartFailed { .. }
@@ -450,7 +434,41 @@ impl<'a> Facts<'a> {
                 | Observation::Unseen { .. } => {}
             }
         }
-        Decision::Ask(Query::Prepare)
+        Preparing::Ask
+    }
+
+    /// Freezes what preparation found.
+    fn prepared(&self, draft: Draft<'a>, prepared: &Prepared) -> Draft<'a> {
+        let event = NewEvent::new(EventType::HydrationComplete, self.now)
+            .with("sources", prepared.sources.clone())
+            .with("token_estimate", prepared.token_estimate)
+            .with("truncated", prepared.truncated);
+        let prepared = prepared.clone();
+        draft.set(|t| t.prepared = Some(prepared)).tell(event)
+    }
+
+    fn preparation_failed(&self, failure: &Failure) -> Decision {
+        let kind = match failure.reason {
+            FailureReason::Guardrail => EventType::GuardrailBlocked,
+            FailureReason::Preflight
+            | FailureReason::Hydration
+            | FailureReason::SessionStart
+            | FailureReason::SessionLost
+            | FailureReason::RepoSetup
+            | FailureReason::MaxTurns
+            | FailureReason::Budget
+            | FailureReason::Model
+            | FailureReason::Refusal
+            | FailureReason::Verification
+            | FailureReason::Delivery
+            | FailureReason::Infrastructure
+            | FailureReason::Blocked
+            | FailureReason::Deadline => EventType::PreflightFailed,
+        };
+        let event = NewEvent::new(kind, self.now)
+            .with("reason", super::change::reason_value(failure))
+            .with("detail", failure.message.clone());
+        self.draft().tell(event).fail(Cause::PreparationFailed, failure.clone()).done()
     }
 
     fn start_intent(&self, draft: Draft<'_>) -> Decision {
@@ -752,6 +770,18 @@ impl<'a> Facts<'a> {
             Some(Err(())) | None => never.to_owned(),
         }
     }
+}
+
+/// How preparation stands.
+enum Preparing<'a> {
+    /// Nobody has looked.
+    Ask,
+    /// It is done.
+    Done(&'a Prepared),
+    /// It failed for good.
+    Failed(&'a Failure),
+    /// It failed, and may succeed later.
+    Later,
 }
 
 /// The wait before the attempt after this one: doubles, up to five minutes.

@@ -175,6 +175,7 @@ pub const TRANSITIONS: &[Transition] = table! {
     PendingUploads => Cancelled, Cancelled, TaskCancelled;
     Submitted => Hydrating, Admitted, TaskAdmitted;
     Submitted => Queued, SlotDenied, AdmissionQueued;
+    Submitted => Failed, PreparationFailed, TaskFailed;
     Submitted => TimedOut, DeadlinePassed, TaskTimedOut;
     Submitted => Cancelled, Cancelled, TaskCancelled;
     Queued => Hydrating, Admitted, QueuePickup;
