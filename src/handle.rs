@@ -280,9 +280,12 @@ pub struct EventStream {
     handle: TaskHandle,
     after: EventSeq,
     ready: VecDeque<Event>,
-    reading: Option<Pin<Box<dyn Future<Output = Result<Vec<Event>, Error>> + Send>>>,
+    reading: Option<Reading>,
     over: bool,
 }
+
+/// A read under way.
+type Reading = Pin<Box<dyn Future<Output = Result<Vec<Event>, Error>> + Send>>;
 
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -300,3 +300,43 @@ fn one<T>(answers: Result<Vec<T>, StoreError>, op: &'static str) -> Result<T, St
 async fn within<T>(limit: Millis, work: impl Future<Output = T>) -> Result<T, String> {
     tokio::time::timeout(limit.to_std(), work).await.map_err(|_| format!("no answer within {limit}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use abca_core::compute::SessionView;
+    use abca_core::testing::fixtures;
+
+    use super::*;
+
+    fn snapshot(epoch: u64) -> Snapshot {
+        Snapshot {
+            task: fixtures::task(1),
+            revision: 1,
+            epoch,
+            held: Vec::new(),
+            signals: Vec::new(),
+            owed: Vec::new(),
+            heartbeat_at: None,
+        }
+    }
+
+    #[test]
+    fn a_view_older_than_a_signal_is_not_kept_and_what_was_done_is() {
+        let session = SessionId::of(fixtures::task_id(1), 1);
+        let done = Observation::Started(session.clone());
+        let seen = Observation::Seen { session, view: SessionView::Running { active_at: None } };
+        let mut observations = vec![seen, done.clone()];
+        let mut snap = snapshot(1);
+        adopt(&mut snap, snapshot(2), &mut observations);
+        assert_eq!((snap.epoch, observations), (2, vec![done]));
+    }
+
+    #[test]
+    fn a_commit_is_named_by_what_it_does_and_on_what() {
+        let (one, two) = (snapshot(1), snapshot(2));
+        let change = fixtures::note(&one, fixtures::at(1));
+        assert_eq!(commit_id(&one, &change), commit_id(&one, &change));
+        assert_ne!(commit_id(&one, &change), commit_id(&two, &change));
+        assert_ne!(commit_id(&one, &change), commit_id(&one, &fixtures::note(&one, fixtures::at(2))));
+    }
+}

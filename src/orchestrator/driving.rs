@@ -126,3 +126,51 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use abca_core::testing::fixtures;
+
+    use super::*;
+
+    fn claimed(epoch: u64) -> Snapshot {
+        Snapshot {
+            task: fixtures::task(1),
+            revision: 1,
+            epoch,
+            held: Vec::new(),
+            signals: Vec::new(),
+            owed: Vec::new(),
+            heartbeat_at: None,
+        }
+    }
+
+    #[test]
+    fn a_task_has_one_loop_and_a_newer_claim_is_never_lost() {
+        let driving = Driving::default();
+        let (ticket, first) = driving.enter(claimed(1)).unwrap();
+        assert_eq!(first, claimed(1));
+        assert!(driving.enter(claimed(2)).is_none(), "the running loop is told instead");
+        assert_eq!(driving.renewals(Timestamp::default(), Millis(5))[0].epoch, 2, "the newest lease is kept");
+        // It came between the loop's last look and its end: the loop goes on with it.
+        let (ticket, newer) = ticket.leave().unwrap();
+        assert_eq!(newer, claimed(2));
+        assert!(ticket.leave().is_none());
+        assert!(driving.enter(claimed(3)).is_some());
+    }
+
+    #[test]
+    fn a_lost_lease_is_told_unless_it_was_claimed_again_and_a_panic_frees_the_task() {
+        let driving = Driving::default();
+        let (ticket, _) = driving.enter(claimed(1)).unwrap();
+        let old = driving.renewals(Timestamp::default(), Millis(5)).remove(0);
+        assert!(driving.enter(claimed(2)).is_none());
+        driving.lost(&old);
+        assert!(!ticket.is_lost());
+        assert!(matches!(ticket.news(), Some(News::Newer(_))));
+        driving.lost(&Renewal { epoch: 2, ..old });
+        assert!(matches!(ticket.news(), Some(News::Lost)));
+        drop(ticket);
+        assert!(driving.enter(claimed(3)).is_some());
+    }
+}

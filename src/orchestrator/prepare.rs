@@ -117,7 +117,10 @@ fn base_branch(task: &Task, found: Repository) -> Result<String, PrepareFailure>
         return Err(preflight("REPO_EMPTY", &detail));
     }
     task.spec.base_branch.clone().or(found.default_branch).ok_or_else(|| {
-        let detail = format!("`{repo}` has no default branch, its HEAD is detached: name the branch to start from");
+        let detail = format!(
+            "`{repo}` has no default branch, its HEAD is detached: name the branch to start from as `base_branch`, on the \
+             command line with `--base`"
+        );
         preflight("NO_BASE_BRANCH", &detail)
     })
 }
@@ -128,11 +131,12 @@ fn preflight(reason: &str, detail: &str) -> PrepareFailure {
 }
 
 fn repository_error(repo: &RepoRef, error: GitError) -> PrepareFailure {
+    const REASON: &str = "REPO_NOT_FOUND_OR_NO_ACCESS";
+    let said = error.message();
     match error.kind() {
-        GitErrorKind::NotFound => preflight(
-            "REPO_NOT_FOUND_OR_NO_ACCESS",
-            &format!("`{repo}` does not exist, or cannot be seen: {}", error.message()),
-        ),
+        // A forge that names the repository knows more than we do.
+        GitErrorKind::NotFound if said.contains(&repo.to_string()) => preflight(REASON, said),
+        GitErrorKind::NotFound => preflight(REASON, &format!("`{repo}` does not exist, or cannot be seen: {said}")),
         _ => forge_error(error),
     }
 }
