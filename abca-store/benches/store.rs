@@ -1,6 +1,6 @@
 //! Whole lives of tasks that do nothing, per second, at full durability: what the store alone costs.
 //!
-//! `cargo bench -p abca-store [-- seconds]`. A life is what the driver does: submit, claim, commit the admission (two
+//! `cargo bench -p abca-store [-- seconds [in flight...]]`. A life is what the driver does: submit, claim, commit the admission (two
 //! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
 //! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk.
 
@@ -20,7 +20,9 @@ use abca_store::{InProcess, Sqlite};
 const CALLS: u64 = 10;
 
 fn main() {
-    let seconds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(5);
+    let numbers: Vec<u64> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let seconds = numbers.first().copied().unwrap_or(5);
+    let only = |in_flight: u64| numbers.len() < 2 || numbers[1..].contains(&in_flight);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     println!("bare fdatasync of 4 KiB appended: {:.0}/s", syncs(folder.path(), Duration::from_secs(1)));
@@ -28,7 +30,7 @@ fn main() {
         "{:<12} {:>9} {:>9} {:>9} {:>12} {:>10} {:>10}",
         "store", "in flight", "lives/s", "calls/s", "syncs/life", "p50 ms", "p99 ms"
     );
-    for in_flight in [1, 16, 256] {
+    for in_flight in [1, 16, 256].into_iter().filter(|n| only(*n)) {
         let folder = tempfile::TempDir::new().unwrap();
         runtime.block_on(async {
             let store = Arc::new(Sqlite::open(folder.path()).await.unwrap());
@@ -37,7 +39,7 @@ fn main() {
             store.close().await.unwrap();
         });
     }
-    for in_flight in [1, 256] {
+    for in_flight in [1, 256].into_iter().filter(|n| only(*n)) {
         let run = runtime.block_on(lives(Arc::new(InProcess::new()), in_flight, Duration::from_secs(1)));
         report("in-process", in_flight, &run, 0.0);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use abca_core::event::{Event, EventType, NewEvent};
-use abca_core::id::EventSeq;
+use abca_core::id::{EventSeq, SignalId};
 use abca_core::store::{Lease, StoreError, TaskRow};
 use abca_core::task::{OwedEffect, Signal, SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp};
@@ -142,26 +142,42 @@ pub(super) fn numbered<T: DeserializeOwned>(
     Ok((seq, parsed(op, &format!("log record {seq} of task `{task}`"), column(row, op, 1)?)?))
 }
 
-/// Rows to write into one table, as one JSON array: one statement writes them all.
+/// Rows to write into one table: one statement writes them all.
+///
+/// The narrow columns are one JSON array of arrays. Wide values lie beside it, end to end, and a row names its own by
+/// place and length: SQLite cuts bytes out in no time, but would parse JSON and write it anew.
 #[derive(Debug, Default)]
-pub(super) struct Rows(Vec<u8>);
+pub(super) struct Rows {
+    narrow: Vec<u8>,
+    wide: Vec<u8>,
+}
+
+/// Where a wide value lies, as SQLite's `substr` counts; `None` is `NULL`.
+pub(super) type Wide = Option<(usize, usize)>;
 
 impl Rows {
     /// Adds a row; `row` is a tuple or an array.
     pub(super) fn push(&mut self, op: &'static str, row: &impl Serialize) -> Result<(), StoreError> {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        serde_json::to_writer(&mut self.0, row).map_err(|e| corrupt(op, "a row to write", e))
+        self.narrow.push(if self.narrow.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.narrow, row).map_err(|e| corrupt(op, "a row to write", e))
     }
 
-    /// The array's text; `None` when there is no row.
-    pub(super) fn take(&mut self) -> Option<String> {
-        let mut bytes = std::mem::take(&mut self.0);
-        if bytes.is_empty() {
+    /// Puts a wide value aside, as JSON.
+    pub(super) fn wide(&mut self, op: &'static str, value: &impl Serialize) -> Result<(usize, usize), StoreError> {
+        let place = self.wide.len();
+        serde_json::to_writer(&mut self.wide, value).map_err(|e| corrupt(op, "a row to write", e))?;
+        Ok((place + 1, self.wide.len() - place))
+    }
+
+    /// The rows and their wide values; `None` when there is no row.
+    pub(super) fn take(&mut self) -> Option<(String, Vec<u8>)> {
+        let (mut narrow, wide) = (std::mem::take(&mut self.narrow), std::mem::take(&mut self.wide));
+        if narrow.is_empty() {
             return None;
         }
-        bytes.push(b']');
-        // JSON that serde wrote is UTF-8; anything else would be an empty batch, refused by SQLite as malformed.
-        Some(String::from_utf8(bytes).unwrap_or_default())
+        narrow.push(b']');
+        // JSON that serde wrote is UTF-8; anything else would be an empty text, refused by SQLite as malformed.
+        Some((String::from_utf8(narrow).unwrap_or_default(), wide))
     }
 }
 
@@ -170,7 +186,9 @@ pub(super) fn push_task(rows: &mut Rows, op: &'static str, row: &TaskRow) -> Res
     let task = &row.snapshot.task;
     let repo = task.spec.repo.as_ref().map(ToString::to_string);
     let key = task.idempotency_key.as_ref();
-    rows.push(op, &(signed(row.order), task.id, &task.user, key, &row.payload_hash, task.status.as_str(), repo, task))
+    let (at, len) = rows.wide(op, task)?;
+    let status = task.status.as_str();
+    rows.push(op, &(signed(row.order), task.id, &task.user, key, &row.payload_hash, status, repo, at, len))
 }
 
 /// A row of `state`.
@@ -181,14 +199,24 @@ pub(super) fn push_state(rows: &mut Rows, op: &'static str, row: &TaskRow) -> Re
     for id in &row.commits {
         push_hex(&mut commits, id);
     }
-    let owed = (!s.owed.is_empty()).then_some(&s.owed);
+    let owed = if s.owed.is_empty() { None } else { Some(rows.wide(op, &s.owed)?) };
     rows.push(
         op,
         &(
-            (signed(row.order), signed(s.revision), signed(s.epoch)),
-            (ms(row.claimable_from()), ms(row.due), ms(row.lease.map(|l| l.until)), row.lease.map(|l| l.worker)),
-            (i64::from(row.denied), ms(row.woken), ms(s.heartbeat_at)),
-            (signed(row.events), signed(row.log_len), commits, owed),
+            signed(row.order),
+            signed(s.revision),
+            signed(s.epoch),
+            ms(row.claimable_from()),
+            ms(row.due),
+            ms(row.lease.map(|l| l.until)),
+            row.lease.map(|l| l.worker),
+            i64::from(row.denied),
+            ms(row.woken),
+            ms(s.heartbeat_at),
+            (signed(row.events), signed(row.log_len)),
+            commits,
+            owed.map(|o| o.0),
+            owed.map(|o| o.1),
         ),
     )
 }
@@ -209,12 +237,12 @@ pub(super) fn push_events(
 ) -> Result<(), StoreError> {
     for (seq, e) in (first..).zip(events) {
         let body = EventOut { t: e.event_type, at: e.timestamp.as_millis(), m: &e.metadata };
-        rows.push(op, &(signed(row.order), signed(seq), body))?;
+        push_numbered(rows, op, row, seq, &body)?;
     }
     Ok(())
 }
 
-/// A row of `log`.
+/// A row of `log` or `event`.
 pub(super) fn push_numbered(
     rows: &mut Rows,
     op: &'static str,
@@ -222,7 +250,23 @@ pub(super) fn push_numbered(
     seq: u64,
     body: &impl Serialize,
 ) -> Result<(), StoreError> {
-    rows.push(op, &(signed(row.order), signed(seq), body))
+    let (at, len) = rows.wide(op, body)?;
+    rows.push(op, &(signed(row.order), signed(seq), at, len))
+}
+
+/// A row of `signal`; without a body it was consumed.
+pub(super) fn push_signal(
+    rows: &mut Rows,
+    op: &'static str,
+    order: u64,
+    id: &SignalId,
+    body: Option<(u64, &Signal)>,
+) -> Result<(), StoreError> {
+    let (place, wide): (u64, Wide) = match body {
+        Some((place, signal)) => (place, Some(rows.wide(op, signal)?)),
+        None => (0, None),
+    };
+    rows.push(op, &(signed(order), id, signed(place), wide.map(|w| w.0), wide.map(|w| w.1)))
 }
 
 /// A list as the JSON that statements take.

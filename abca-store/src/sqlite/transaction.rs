@@ -16,7 +16,8 @@ use sqlx::{Row, SqliteConnection};
 use super::call::{Answer, Call};
 use super::error::{again, convert, corrupt};
 use super::rows::{
-    bound, limit, list, numbered, push_events, push_numbered, push_state, push_task, select_rows, task_id, task_row,
+    bound, limit, list, numbered, push_events, push_numbered, push_signal, push_state, push_task, select_rows, task_id,
+    task_row,
 };
 use super::shelf::Shelf;
 use super::write::{Pending, Texts};
@@ -427,7 +428,7 @@ impl<'a> Transaction<'a> {
                 let order = row.order;
                 push_events(&mut self.pending.event, "commit", row, done.first_event, &commit.change.events)?;
                 for id in &commit.change.consumed {
-                    self.pending.signal.push("commit", &(bound(order), id, 0, None::<()>))?;
+                    push_signal(&mut self.pending.signal, "commit", order, id, None)?;
                 }
                 for scope in row.rooms(&done) {
                     self.rooms.insert(scope, (row.user().clone(), commit.now));
@@ -516,8 +517,8 @@ impl<'a> Transaction<'a> {
         let outcome = row.signal(new);
         match outcome {
             SignalOutcome::Accepted => {
-                let place = bound(row.snapshot.revision);
-                self.pending.signal.push("signal", &(bound(row.order), &new.signal.id, place, &new.signal))?;
+                let body = Some((row.snapshot.revision, &new.signal));
+                push_signal(&mut self.pending.signal, "signal", row.order, &new.signal.id, body)?;
                 self.dirty.entry(new.task).or_insert(false);
             }
             SignalOutcome::Duplicate

@@ -22,27 +22,61 @@ pub(super) struct Pending {
     pub(super) waited: Rows,
 }
 
-/// Each takes its rows as one JSON array of arrays, so one text serves any count of rows. The parameter has no number:
-/// sqlx counts the gaps that numbers leave as parameters, and would leave the last ones unbound.
-const STATEMENTS: [&str; 9] = [
-    "INSERT INTO task (ord, id, user, idem, hash, status, repo, record) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value -> 7 \
-     FROM json_each(?) WHERE true \
-     ON CONFLICT (ord) DO UPDATE SET status = excluded.status, record = excluded.record;",
-    "INSERT OR REPLACE INTO state (ord, revision, epoch, look_at, due, lease_until, worker, denied, woken, heartbeat, \
-     events, log_len, commits, owed) \
-     SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[1][0]', value ->> '$[1][1]', \
-     value ->> '$[1][2]', value ->> '$[1][3]', value ->> '$[2][0]', value ->> '$[2][1]', value ->> '$[2][2]', \
-     value ->> '$[3][0]', value ->> '$[3][1]', value ->> '$[3][2]', value ->> '$[3][3]' FROM json_each(?);",
-    "INSERT INTO event (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?);",
-    "INSERT INTO log (ord, seq, body) SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?);",
-    "INSERT INTO signal (ord, id, n, body) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 \
-     FROM json_each(?) WHERE true ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;",
-    "DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?));",
-    "INSERT INTO slot (scope, ord) SELECT value ->> 0, value ->> 1 FROM json_each(?);",
-    "INSERT OR REPLACE INTO waiting (scope, ord, user, denied) \
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?);",
-    "DELETE FROM waiting WHERE (scope, ord) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?));",
+/// A statement, and whether it takes wide values too.
+///
+/// Each takes its rows as one JSON array of arrays, so one text serves any count of rows. `MATERIALIZED` keeps SQLite
+/// from writing a row's text anew for every column. The parameters have no numbers: sqlx counts the gaps that numbers
+/// leave as parameters, and would leave the last ones unbound.
+const STATEMENTS: [(&str, bool); 9] = [
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+         INSERT INTO task (ord, id, user, idem, hash, status, repo, record) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, \
+         CAST(substr(?, v ->> 7, v ->> 8) AS TEXT) FROM j WHERE true \
+         ON CONFLICT (ord) DO UPDATE SET status = excluded.status, record = excluded.record;",
+        true,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+         INSERT OR REPLACE INTO state (ord, revision, epoch, look_at, due, lease_until, worker, denied, woken, \
+         heartbeat, events, log_len, commits, owed) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, \
+         v ->> '$[10][0]', v ->> '$[10][1]', v ->> 11, CAST(substr(?, v ->> 12, v ->> 13) AS TEXT) FROM j;",
+        true,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO event (ord, seq, body) \
+         SELECT v ->> 0, v ->> 1, CAST(substr(?, v ->> 2, v ->> 3) AS TEXT) FROM j;",
+        true,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO log (ord, seq, body) \
+         SELECT v ->> 0, v ->> 1, CAST(substr(?, v ->> 2, v ->> 3) AS TEXT) FROM j;",
+        true,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO signal (ord, id, n, body) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, CAST(substr(?, v ->> 3, v ->> 4) AS TEXT) FROM j WHERE true \
+         ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;",
+        true,
+    ),
+    ("DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?));", false),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO slot (scope, ord) \
+         SELECT v ->> 0, v ->> 1 FROM j;",
+        false,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+         INSERT OR REPLACE INTO waiting (scope, ord, user, denied) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3 FROM j;",
+        false,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+         DELETE FROM waiting WHERE (scope, ord) IN (SELECT v ->> 0, v ->> 1 FROM j);",
+        false,
+    ),
 ];
 
 /// Statement texts by which tables they write, made once each: SQLite's prepared statements are found by them.
@@ -52,7 +86,7 @@ pub(super) struct Texts(BTreeMap<(u16, bool), Arc<str>>);
 impl Texts {
     fn text(&mut self, tables: u16, commit: bool) -> Arc<str> {
         let make = || {
-            let parts = STATEMENTS.iter().enumerate().filter(|(i, _)| tables & (1 << i) != 0).map(|(_, s)| *s);
+            let parts = STATEMENTS.iter().enumerate().filter(|(i, _)| tables & (1 << i) != 0).map(|(_, (s, _))| *s);
             parts.chain(commit.then_some("COMMIT")).collect::<String>().into()
         };
         self.0.entry((tables, commit)).or_insert_with(make).clone()
@@ -80,10 +114,13 @@ impl Pending {
         ];
         let mut tables = 0;
         let mut arguments = SqliteArguments::default();
-        for (i, rows) in all.into_iter().enumerate() {
-            if let Some(text) = rows.take() {
+        for (i, (rows, (_, wide))) in all.into_iter().zip(STATEMENTS).enumerate() {
+            if let Some((narrow, values)) = rows.take() {
                 tables |= 1 << i;
-                arguments.add(text).map_err(sqlx::Error::Encode)?;
+                arguments.add(narrow).map_err(sqlx::Error::Encode)?;
+                if wide {
+                    arguments.add(values).map_err(sqlx::Error::Encode)?;
+                }
             }
         }
         if tables == 0 && !commit {
