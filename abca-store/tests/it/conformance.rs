@@ -36,9 +36,11 @@ mod sqlite {
 
     use super::*;
 
+    type Opened = (Arc<TempDir>, Arc<Sqlite>);
+
     /// Stores in folders of their own, found again by the store's address.
     #[derive(Default)]
-    struct Folders(Mutex<BTreeMap<usize, (Arc<TempDir>, Arc<Sqlite>)>>);
+    struct Folders(Mutex<BTreeMap<usize, Opened>>);
 
     impl Folders {
         async fn open(&self, folder: Arc<TempDir>) -> Arc<dyn TaskStore> {
@@ -48,7 +50,7 @@ mod sqlite {
             store
         }
 
-        fn known(&self, store: &Arc<dyn TaskStore>) -> (Arc<TempDir>, Arc<Sqlite>) {
+        fn known(&self, store: &Arc<dyn TaskStore>) -> Opened {
             let address = Arc::as_ptr(store).cast::<()>() as usize;
             self.0.lock().unwrap().get(&address).expect("a store of this harness").clone()
         }
