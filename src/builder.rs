@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abca_compute::SessionRunner;
 use abca_core::blueprint::PlatformDefaults;
-use abca_core::compute::{ComputeStrategy, SessionLimits};
+use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits};
 use abca_core::git::GitProvider;
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
@@ -25,10 +26,10 @@ use crate::models::ModelSettings;
 use crate::orchestrator::{
     Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts,
 };
-use crate::sessions::{self, Wiring};
+use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
 
-/// What a compute strategy that runs sessions of this process is made from.
+/// What a compute strategy of the embedder's own is made from. See [`Builder::compute_with`].
 #[derive(Debug, Clone)]
 pub struct Platform {
     /// The way of sessions in this process to the platform.
@@ -39,6 +40,20 @@ pub struct Platform {
     pub clock: Arc<dyn Clock>,
     /// The state folder, if there is one.
     pub state: Option<StateDir>,
+    /// What the sessions of this process are made of besides.
+    pub(crate) recipe: Arc<Recipe>,
+}
+
+impl Platform {
+    /// What a session does from its registration to its report, with this builder's model, policy and forge. A strategy
+    /// of your own says where and when it runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] without a state folder, and when [`crate::init`] was not called although the hands are to
+    /// stand behind walls.
+    pub fn sessions(&self) -> Result<Arc<dyn SessionRunner>, Error> {
+        Ok(Arc::new(SessionsHere::new(self)?))
+    }
 }
 
 type MakeCompute = Box<dyn FnOnce(&Platform) -> Result<Arc<dyn ComputeStrategy>, Error> + Send>;
@@ -100,7 +115,8 @@ impl Builder {
         self.compute_with(move |_| Ok(compute))
     }
 
-    /// Where sessions run, made from parts of the platform: for strategies whose sessions run in this process.
+    /// Where sessions run, made from parts of the platform: for strategies whose sessions run in this process. They run
+    /// what [`Platform::sessions`] gives, so that [`Self::model`], [`Self::models`] and [`Self::policy`] count.
     #[must_use]
     pub fn compute_with(
         mut self,
@@ -281,14 +297,34 @@ impl Builder {
                     Error::new(ErrorKind::Config, format!("the local forge cannot be used: {e}")).with_source(e)
                 })?,
             };
-            let platform =
-                Platform { link: link.clone(), git: git.clone(), clock: clock.clone(), state: state.clone() };
+            let recipe = Recipe {
+                models: self.models,
+                model: self.model,
+                policy: self.policy,
+                home: self.home,
+                ids: ids.clone(),
+                unsandboxed: self.session_limits.sandbox == SandboxMode::Unsandboxed,
+            };
+            let platform = Platform {
+                link: link.clone(),
+                git: git.clone(),
+                clock: clock.clone(),
+                state: state.clone(),
+                recipe: Arc::new(recipe),
+            };
             let preparer = match self.preparer {
                 Some(preparer) => preparer,
                 None => Arc::new(ForgePreparer::new(git.clone())),
             };
             let (compute, launcher) = match (self.compute, self.launcher) {
                 (Some(compute), Some(launcher)) => (compute(&platform)?, launcher(&platform, secret.clone())?),
+                // Told of a model and of nothing else: the strategy runs our sessions, which need the task's model.
+                (Some(compute), None)
+                    if platform.recipe.has_model() && self.session_payload.is_none() && self.secrets.is_empty() =>
+                {
+                    let launcher = HereLauncher::new(secret.clone(), self.session_limits, &platform.recipe);
+                    (compute(&platform)?, Arc::new(launcher) as Arc<dyn Launcher>)
+                }
                 (Some(compute), None) => {
                     let launcher: Arc<dyn Launcher> = Arc::new(PlainLauncher {
                         secret: secret.clone(),
@@ -301,15 +337,9 @@ impl Builder {
                 (None, Some(_)) => return Err(missing("where sessions run", ".compute(..)")),
                 (None, None) => sessions::wire(Wiring {
                     platform: &platform,
-                    git,
                     secret: secret.clone(),
                     limits: self.session_limits,
-                    models: self.models,
-                    model: self.model,
-                    policy: self.policy,
                     forge: self.forge,
-                    home: self.home,
-                    ids: ids.clone(),
                     own_parts,
                 })?,
             };

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use abca_compute::{InProcess, Process, ProcessConfig, SessionRunner};
 use abca_core::SessionId;
-use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits, StartSession};
+use abca_core::compute::{ComputeStrategy, SessionLimits, StartSession};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
-use abca_core::model::ModelClient;
+use abca_core::model::{ModelClient, ModelError};
 use abca_core::policy::PolicyEngine;
 use abca_core::task::Task;
 use abca_core::time::{Clock, IdSource};
@@ -24,20 +24,40 @@ use crate::forge::ForgeSettings;
 use crate::link::LinkSecret;
 use crate::models::{Connected, ModelSettings};
 use crate::orchestrator::Launcher;
-use crate::session::{DefaultPolicy, HandsProgram, SessionParts, run_session};
+use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
+use crate::state::StateDir;
+
+/// What sessions are made of besides the platform.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(crate) models: ModelSettings,
+    pub(crate) model: Option<(Arc<dyn ModelClient>, String)>,
+    pub(crate) policy: Option<Arc<dyn PolicyEngine>>,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) unsandboxed: bool,
+}
+
+impl Recipe {
+    /// Whether the embedder said anything about models.
+    pub(crate) fn has_model(&self) -> bool {
+        self.model.is_some() || self.models.model.is_some()
+    }
+
+    fn source(&self) -> ModelSource {
+        match self.model.clone() {
+            Some((client, id)) => ModelSource::Own(client, id),
+            None => ModelSource::Settings(self.models.clone()),
+        }
+    }
+}
 
 /// What the default wiring of sessions is made from.
 pub(crate) struct Wiring<'a> {
     pub(crate) platform: &'a Platform,
-    pub(crate) git: Arc<dyn GitProvider>,
     pub(crate) secret: LinkSecret,
     pub(crate) limits: SessionLimits,
-    pub(crate) models: ModelSettings,
-    pub(crate) model: Option<(Arc<dyn ModelClient>, String)>,
-    pub(crate) policy: Option<Arc<dyn PolicyEngine>>,
     pub(crate) forge: ForgeSettings,
-    pub(crate) home: Option<PathBuf>,
-    pub(crate) ids: Arc<dyn IdSource>,
     /// Parts of the embedder's own: sessions must run in this process.
     pub(crate) own_parts: bool,
 }
@@ -46,59 +66,54 @@ type Wired = (Arc<dyn ComputeStrategy>, Arc<dyn Launcher>);
 
 /// The default: sessions in processes of their own; in this process where parts of the embedder's own are needed.
 pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
-    let state = w.platform.state.as_ref().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Config,
-            "sessions need a place for their work: call `.state_dir(..)`, or bring `.compute(..)`",
-        )
-    })?;
-    let unsandboxed = w.limits.sandbox == SandboxMode::Unsandboxed;
-    if !crate::init::called() && !(w.own_parts && unsandboxed) {
-        let text = "this program has to call `abca::init()` first in its `main`: sessions and their tools are processes of \
-                    this very program";
-        return Err(Error::new(ErrorKind::Config, text));
+    let recipe = &w.platform.recipe;
+    if w.own_parts {
+        let launcher = HereLauncher::new(w.secret, w.limits, recipe);
+        return Ok((Arc::new(InProcess::new(w.platform.sessions()?)), Arc::new(launcher)));
     }
-    let work_root = state.path().join("work");
-    let hidden = vec![state.path().to_owned()];
-    if !w.own_parts {
-        let secrets = w.models.secrets();
-        let config = ProcessConfig {
-            state_dir: state.path().join("sessions"),
-            // The very file that runs, also after it was built anew.
-            program: PathBuf::from("/proc/self/exe"),
-            args: Vec::new(),
-        };
-        let payload = BrainPayload {
-            link_dir: state.link_dir(),
-            work_root,
-            home: w.home,
-            hidden,
-            model: None,
-            models: w.models,
-            forge: w.forge,
-        };
-        let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
-        return Ok((Arc::new(Process::new(config)), Arc::new(launcher)));
+    let state = state_of(w.platform)?;
+    if !crate::init::called() {
+        return Err(no_init());
     }
-    let model = match w.model {
-        Some((client, id)) => ModelSource::Own(client, id),
-        None => ModelSource::Settings(w.models),
+    let secrets = recipe.models.secrets();
+    let config = ProcessConfig {
+        state_dir: state.path().join("sessions"),
+        // The very file that runs, also after it was built anew.
+        program: PathBuf::from("/proc/self/exe"),
+        args: Vec::new(),
     };
-    let program = if crate::init::called() { HandsProgram::ThisExecutable } else { HandsProgram::InProcess };
-    let sessions = SessionsHere {
-        link: w.platform.link.clone(),
-        git: w.git,
-        model: model.clone(),
-        policy: w.policy.unwrap_or_else(|| Arc::new(DefaultPolicy)),
-        clock: w.platform.clock.clone(),
-        ids: w.ids,
-        work_root,
-        home: w.home,
-        hidden,
-        program,
+    let payload = BrainPayload {
+        link_dir: state.link_dir(),
+        work_root: work_root(state),
+        home: recipe.home.clone(),
+        hidden: hidden(state),
+        model: None,
+        models: recipe.models.clone(),
+        forge: w.forge,
     };
-    let launcher = HereLauncher { secret: w.secret, limits: w.limits, model };
-    Ok((Arc::new(InProcess::new(Arc::new(sessions))), Arc::new(launcher)))
+    let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
+    Ok((Arc::new(Process::new(config)), Arc::new(launcher)))
+}
+
+fn state_of(platform: &Platform) -> Result<&StateDir, Error> {
+    platform.state.as_ref().ok_or_else(|| {
+        let text = "sessions need a place for their work: call `.state_dir(..)`, or bring `.compute(..)`";
+        Error::new(ErrorKind::Config, text)
+    })
+}
+
+fn no_init() -> Error {
+    let text = "this program has to call `abca::init()` first in its `main`: sessions and their tools are processes of \
+                this very program";
+    Error::new(ErrorKind::Config, text)
+}
+
+fn work_root(state: &StateDir) -> PathBuf {
+    state.path().join("work")
+}
+
+fn hidden(state: &StateDir) -> Vec<PathBuf> {
+    vec![state.path().to_owned()]
 }
 
 /// Words the start of a session in its own process.
@@ -161,7 +176,29 @@ pub(crate) struct SessionsHere {
 }
 
 impl SessionsHere {
-    async fn connect(&self, start: &StartSession) -> Result<(Connected, u32, Vec<SecretString>), String> {
+    pub(crate) fn new(platform: &Platform) -> Result<Self, Error> {
+        let state = state_of(platform)?;
+        let recipe = &platform.recipe;
+        let program = match (crate::init::called(), recipe.unsandboxed) {
+            (true, _) => HandsProgram::ThisExecutable,
+            (false, true) => HandsProgram::InProcess,
+            (false, false) => return Err(no_init()),
+        };
+        Ok(Self {
+            link: platform.link.clone(),
+            git: platform.git.clone(),
+            model: recipe.source(),
+            policy: recipe.policy.clone().unwrap_or_else(|| Arc::new(DefaultPolicy)),
+            clock: platform.clock.clone(),
+            ids: recipe.ids.clone(),
+            work_root: work_root(state),
+            home: recipe.home.clone(),
+            hidden: hidden(state),
+            program,
+        })
+    }
+
+    async fn connect(&self, start: &StartSession) -> Result<(Connected, u32, Vec<SecretString>), ModelError> {
         match &self.model {
             ModelSource::Own(client, id) => {
                 let max = client.capabilities(id).max_output_tokens.min(ModelSettings::default().max_output_tokens);
@@ -173,8 +210,7 @@ impl SessionsHere {
                 let model: Option<String> = serde_json::from_str(&start.payload).unwrap_or_default();
                 let connected = settings
                     .connect(model.as_deref(), self.ids.clone(), start.attempt > 1)
-                    .await
-                    .map_err(|e| e.to_string())?;
+                    .await?;
                 Ok((connected, settings.max_output_tokens, settings.secrets().into_values().collect()))
             }
         }
@@ -186,9 +222,9 @@ impl SessionRunner for SessionsHere {
     async fn run(&self, request: StartSession, stop: CancellationToken) -> i32 {
         let (connected, max_output_tokens, secrets) = match self.connect(&request).await {
             Ok(connected) => connected,
-            Err(why) => {
-                tracing::error!(session = %request.session, %why, "the session has no model");
-                return crate::brain::EXIT_SETUP;
+            Err(error) => {
+                tracing::error!(session = %request.session, %error, "the session has no model");
+                return fail_session(request, self.link.clone(), crate::brain::no_model(&error)).await;
             }
         };
         let parts = SessionParts {
@@ -213,9 +249,15 @@ impl SessionRunner for SessionsHere {
 /// Words the start of a session in this process.
 #[derive(Debug)]
 pub(crate) struct HereLauncher {
-    pub(crate) secret: LinkSecret,
-    pub(crate) limits: SessionLimits,
-    pub(crate) model: ModelSource,
+    secret: LinkSecret,
+    limits: SessionLimits,
+    model: ModelSource,
+}
+
+impl HereLauncher {
+    pub(crate) fn new(secret: LinkSecret, limits: SessionLimits, recipe: &Recipe) -> Self {
+        Self { secret, limits, model: recipe.source() }
+    }
 }
 
 #[async_trait]
