@@ -9,6 +9,7 @@ use abca_core::git::{
 use abca_core::names;
 use abca_core::prompt::{HydrationInput, PROMPT_BUDGET_TOKENS, hydrate_with};
 use abca_core::task::{Failure, FailureReason, Prepared, Task};
+use abca_core::text::sanitize;
 use async_trait::async_trait;
 
 use super::seams::{PrepareFailure, Preparer};
@@ -89,7 +90,7 @@ impl Preparer for ForgePreparer {
             memory: Vec::new(),
             budget_tokens: PROMPT_BUDGET_TOKENS,
         };
-        let hydrated = hydrate_with(&input, visible);
+        let hydrated = hydrate_with(&input, sanitize);
         Ok(Prepared {
             base_branch,
             branch,
@@ -144,16 +145,4 @@ fn repository_error(repo: &RepoRef, error: GitError) -> PrepareFailure {
 fn forge_error(error: GitError) -> PrepareFailure {
     let failure = Failure::new(FailureReason::Preflight, format!("Pre-flight check failed: {error}"));
     PrepareFailure { failure, retryable: error.is_retryable() }
-}
-
-/// Text from outside without what a reader cannot see: controls, marks of direction, zero-width and tag characters.
-fn visible(text: &str) -> String {
-    text.chars()
-        .filter(|c| match c {
-            '\t' | '\n' => true,
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => false,
-            '\u{e0000}'..='\u{e007f}' => false,
-            c => !c.is_control(),
-        })
-        .collect()
 }

@@ -91,7 +91,8 @@ pub struct Hydrated {
     pub truncated: bool,
 }
 
-/// Assembles the user prompt. `sanitize` cleans text from outside; [`crate::text`] has the platform's.
+/// Assembles the user prompt. `sanitize` cleans text from outside; the platform's is
+/// [`crate::text::sanitize`].
 ///
 /// Over budget, the oldest comments go first, then memories, then the middle of the body; each leaves a note.
 /// Title and description always stay, so a budget smaller than these is exceeded.
