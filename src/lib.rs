@@ -1,4 +1,5 @@
-//! abca
+#![doc = include_str!("../README.md")]
+#![doc = include_str!("../docs/src/embedding.md")]
 
 mod abca;
 mod brain;
@@ -19,6 +20,8 @@ mod sessions;
 mod state;
 
 pub use self::abca::Abca;
+/// The crates beneath, so that whoever brings parts of their own needs one dependency. Their versions move together.
+pub use {abca_compute, abca_core, abca_git, abca_llm, abca_store};
 pub use abca_core::event::{Event, EventType};
 pub use abca_core::task::{NewTask, Task, TaskStatus, Verdict};
 pub use abca_core::{EventSeq, MicroUsd, SessionId, TaskId, UserId};
