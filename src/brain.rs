@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use abca_core::compute::StartSession;
 use abca_core::link::SessionLink;
+use abca_core::model::ModelError;
+use abca_core::task::{Failure, FailureReason};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +14,9 @@ use crate::clock::{OsRandom, SystemClock};
 use crate::forge::ForgeSettings;
 use crate::link::SocketLink;
 use crate::models::ModelSettings;
-use crate::session::{DefaultPolicy, HandsProgram, SessionParts, run_session};
+use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
 
-/// The session could not be set up: what it was told makes no sense, or its model cannot be reached at all.
+/// The session does not understand what it was told, so that it cannot even say so to the platform.
 pub(crate) const EXIT_SETUP: i32 = 5;
 
 /// What a session's process is told, as JSON on its standard input. No secrets.
@@ -47,32 +49,44 @@ pub(crate) fn run(start: StartSession) -> i32 {
         }
     };
     runtime.block_on(async {
-        match parts(&start).await {
+        let payload: BrainPayload = match serde_json::from_str(&start.payload) {
+            Ok(payload) => payload,
+            // Without it there is no way to the platform.
+            Err(error) => {
+                eprintln!("abca session: the session's payload is not understood: {error}");
+                return EXIT_SETUP;
+            }
+        };
+        let link: Arc<dyn SessionLink> =
+            Arc::new(SocketLink::new(&payload.link_dir, start.task, start.session.clone(), start.token.clone()));
+        match parts(&start, payload, link.clone()).await {
             Ok(parts) => run_session(start, parts, terminated()).await,
-            Err(why) => {
-                eprintln!("abca session: {why}");
-                EXIT_SETUP
+            Err(failure) => {
+                eprintln!("abca session: {}", failure.message);
+                fail_session(start, link, failure).await
             }
         }
     })
 }
 
-async fn parts(start: &StartSession) -> Result<SessionParts, String> {
-    let payload: BrainPayload =
-        serde_json::from_str(&start.payload).map_err(|e| format!("the session's payload is not understood: {e}"))?;
+async fn parts(
+    start: &StartSession,
+    payload: BrainPayload,
+    link: Arc<dyn SessionLink>,
+) -> Result<SessionParts, Failure> {
     let clock = Arc::new(SystemClock);
     let models = payload.models.with_secrets(&start.secrets);
     let connected = models
         .connect(payload.model.as_deref(), Arc::new(OsRandom), start.attempt > 1)
         .await
-        .map_err(|e| e.to_string())?;
-    let link: Arc<dyn SessionLink> =
-        Arc::new(SocketLink::new(payload.link_dir, start.task, start.session.clone(), start.token.clone()));
+        .map_err(|e| no_model(&e))?;
+    let git = payload.forge.connect(clock.clone());
+    let git = git.map_err(|e| Failure::new(FailureReason::Infrastructure, format!("no forge: {e}")))?;
     let mut secrets: Vec<_> = start.secrets.values().cloned().collect();
     secrets.push(start.token.clone());
     Ok(SessionParts {
         link,
-        git: payload.forge.connect(clock.clone()).map_err(|e| e.to_string())?,
+        git,
         model: connected.client,
         model_name: connected.name,
         model_id: connected.id,
@@ -85,6 +99,11 @@ async fn parts(start: &StartSession) -> Result<SessionParts, String> {
         secrets,
         max_output_tokens: models.max_output_tokens,
     })
+}
+
+/// A model that cannot even be connected: trying again as it is would not help.
+pub(crate) fn no_model(error: &ModelError) -> Failure {
+    Failure::new(FailureReason::Model, format!("the model cannot be used: {error}"))
 }
 
 /// A token that SIGTERM and SIGINT cancel.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use abca_core::compute::{ComputeStrategy, StopSession};
-use abca_core::store::{NewSignal, TaskStore, signal_id};
-use abca_core::task::{SessionPhase, Signal, SignalKind, Snapshot};
+use abca_core::store::{ListQuery, NewSignal, TaskStore, signal_id};
+use abca_core::task::{SessionPhase, Signal, SignalKind, Snapshot, TaskStatus};
 use abca_core::{Clock, Millis, SessionId};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,9 @@ use super::seams::task_of;
 
 /// The longest wait between tries when a backend or the store does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Tasks read at once.
+const LIST_PAGE: usize = 256;
 
 /// Waits for the end of sessions and tells their tasks. Clones share what they watch.
 ///
@@ -57,6 +60,31 @@ impl Watchers {
                 }
                 inner.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
             });
+        }
+    }
+
+    /// Watches every session that a task expects, also one that ended while nobody watched. For the start of a worker.
+    ///
+    /// Only registered ones: of a session that was never started there is nothing to wait for.
+    pub(crate) async fn resume(&self) {
+        let inner = &self.0;
+        let (name, mut before) = (inner.compute.name(), None);
+        let statuses = vec![TaskStatus::Running, TaskStatus::AwaitingApproval, TaskStatus::Finalizing];
+        loop {
+            let query = ListQuery { statuses: statuses.clone(), before, limit: LIST_PAGE, ..ListQuery::default() };
+            let page = match inner.store.list(&query).await {
+                Ok(page) => page,
+                Err(error) => return tracing::warn!(%error, "could not list tasks; their sessions are looked at later"),
+            };
+            for session in page.iter().filter_map(|task| task.session.as_ref()) {
+                if session.phase == SessionPhase::Live && session.compute == name {
+                    self.watch(&session.id);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= LIST_PAGE => before = Some(last.id),
+                Some(_) | None => return,
+            }
         }
     }
 

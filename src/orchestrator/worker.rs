@@ -308,6 +308,7 @@ async fn renew(driver: Arc<Driver>, driving: Driving) {
 }
 
 async fn sweep(driver: Arc<Driver>) {
+    driver.watchers.resume().await;
     loop {
         driver.watchers.sweep().await;
         tokio::time::sleep(driver.config.sweep_every.to_std()).await;

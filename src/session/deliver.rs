@@ -32,6 +32,14 @@ pub(crate) struct Delivered {
     pub(crate) diff: DiffStat,
 }
 
+/// Why nothing was delivered.
+pub(crate) enum Undelivered {
+    /// The session was told to stop before the push.
+    Stopped,
+    /// It did not work.
+    Failed(Failure),
+}
+
 /// Pushes the branch and opens its pull request.
 pub(crate) async fn deliver(
     work: Work<'_>,
@@ -39,10 +47,11 @@ pub(crate) async fn deliver(
     parts: &SessionParts,
     state: &mut SessionState,
     journal: &mut Journal,
-) -> Result<Result<Delivered, Failure>, Abort> {
-    let fail = |e: &abca_core::git::GitError| git_failure(FailureReason::Delivery, e);
+) -> Result<Result<Delivered, Undelivered>, Abort> {
+    let fail = |e: &abca_core::git::GitError| Undelivered::Failed(git_failure(FailureReason::Delivery, e));
     let Some(source) = work.task.spec.repo.clone() else {
-        return Ok(Err(Failure::new(FailureReason::Delivery, "the task names no repository")));
+        let failure = Failure::new(FailureReason::Delivery, "the task names no repository");
+        return Ok(Err(Undelivered::Failed(failure)));
     };
     let trailers = [
         Trailer { token: "Task-Id".to_owned(), value: work.task.id.to_string() },
@@ -59,7 +68,7 @@ pub(crate) async fn deliver(
     };
     let branch = work.prepared.branch.clone();
     if journal.ears().stopped().is_cancelled() {
-        return Ok(Err(Failure::new(FailureReason::Delivery, "stopped before the push")));
+        return Ok(Err(Undelivered::Stopped));
     }
     let before = state.pushed.as_ref().map(|(_, sha)| sha.clone());
     if let Err(error) = workspace.push(&branch, &head_sha, before.as_deref()).await {
@@ -94,12 +103,12 @@ pub(crate) async fn deliver(
     let opened = match parts.git.open_pull_request(&request).await {
         Ok(opened) => opened,
         Err(error) => {
-            let mut failure = fail(&error);
+            let mut failure = git_failure(FailureReason::Delivery, &error);
             failure.message = format!(
                 "deliverable=no_pr: the branch `{branch}` is pushed, the pull request is not: {}",
                 failure.message
             );
-            return Ok(Err(failure));
+            return Ok(Err(Undelivered::Failed(failure)));
         }
     };
     let pull_request = PullRequestRef { number: opened.number, url: opened.url };

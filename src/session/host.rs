@@ -1,11 +1,12 @@
 //! The tool host: judges a call, runs it in the hands, and saves the work beside the next model call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use abca_core::git::GitError;
 use abca_core::model::{Content, ToolCall, ToolInput};
 use abca_core::policy::{PolicyDecision, PolicyEngine, PolicyRequest};
+use abca_core::prompt::ProjectSettings;
 use abca_core::text::Screen;
 use abca_core::{Millis, TaskId};
 use async_trait::async_trait;
@@ -30,8 +31,8 @@ pub(crate) struct Host {
     pub(crate) tainted: bool,
     /// Tools that the workflow grants.
     pub(crate) allowed: BTreeSet<String>,
-    /// Tools that the project's own settings deny, with the rule.
-    pub(crate) denied: Vec<(String, String)>,
+    /// The project's own settings, as its base branch has them.
+    pub(crate) settings: ProjectSettings,
     pub(crate) todos: tools::Todos,
     pub(crate) save_next: Option<u32>,
     pub(crate) saving: Option<(u32, JoinHandle<Result<String, GitError>>)>,
@@ -44,13 +45,14 @@ impl Host {
             let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
             return Err(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
         }
-        if let Some((_, rule)) = self.denied.iter().find(|(tool, _)| *tool == call.name) {
-            return Err(format!("the project's `.claude/settings.json` denies this tool: `{rule}`"));
-        }
         let input = match &call.input {
             ToolInput::Json(value) => value.clone(),
             ToolInput::Invalid { .. } => Value::Null,
         };
+        let root = self.workspace.root_of_hands().to_string_lossy();
+        if let Some(rule) = self.settings.denying(&call.name, &input, &root) {
+            return Err(format!("the project's `.claude/settings.json` denies this call: `{}`", rule.as_str()));
+        }
         let request = PolicyRequest {
             task: self.task,
             workflow: self.workflow.clone(),
@@ -71,6 +73,16 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The project's variables for its commands, but for those that the walls themselves set.
+    fn project_env(&self) -> BTreeMap<String, String> {
+        let reserved = |name: &str| {
+            ["PATH", "HOME", "TMPDIR", "SHELL"].contains(&name) || self.workspace.env_of_hands().contains_key(name)
+        };
+        self.settings.env.iter().filter(|(n, _)| !reserved(n)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+}
+
 #[async_trait]
 impl ToolHost for Host {
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
@@ -78,10 +90,13 @@ impl ToolHost for Host {
         if let Err(why) = self.judge(call).await {
             return refused(why);
         }
-        let request = match tools::parse(call) {
+        let mut request = match tools::parse(call) {
             Ok(request) => request,
             Err(why) => return refused(why),
         };
+        if let tools::ToolRequest::Bash(args) = &mut request {
+            args.env = self.project_env();
+        }
         let client = match self.workspace.hands().client().await {
             Ok(client) => client,
             Err(error) => return refused(format!("the hands could not be started: {error}")),
@@ -146,11 +161,12 @@ impl ToolHost for Host {
 impl Shell for Host {
     async fn shell(&mut self, command: &str, timeout: Millis) -> Result<ShellRun, String> {
         let client = self.workspace.hands().client().await.map_err(|e| e.to_string())?;
-        let request = ExecRequest::shell(command).timeout(Some(timeout));
+        let mut request = ExecRequest::shell(command).timeout(Some(timeout));
+        request.env = self.project_env();
         let done = match client.exec(request, |_| {}).await {
             Ok(done) => done,
             Err(error) if error.kind() == HandsErrorKind::Died => {
-                let output = format!("the tool server died while this command was running: {error}");
+                let output = format!("the command was killed together with its tool server: {error}");
                 return Ok(ShellRun { status: None, timed_out: false, output });
             }
             Err(error) => return Err(error.to_string()),

@@ -9,10 +9,11 @@ mod host;
 mod journal;
 mod pipeline;
 mod policy;
+mod report;
 mod runtime;
 mod verify;
 mod workspace;
 
 pub use policy::DefaultPolicy;
-pub use runtime::{EXIT_NO_LINK, EXIT_REFUSED, EXIT_REPORTED, SessionParts, run_session};
+pub use runtime::{EXIT_NO_LINK, EXIT_REFUSED, EXIT_REPORTED, SessionParts, fail_session, run_session};
 pub use workspace::HandsProgram;

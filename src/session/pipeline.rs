@@ -3,22 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use abca_core::Millis;
 use abca_core::compute::StartSession;
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::RepoRef;
 use abca_core::prompt;
 use abca_core::session::{AgentEnd, LogEntry, Machine, MachineConfig, Prompt, SessionState, StepName, StepStatus};
-use abca_core::task::{
-    CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, SessionReport, Task, Verdict, Verification,
-};
-use abca_core::text::Screen;
+use abca_core::task::{CheckResult, DiffStat, Failure, FailureReason, Prepared, Task, Verdict, Verification};
+use abca_core::text::{Screen, preview};
 use abca_core::workflow::{self, Check, NEEDS_INPUT_MARKER, Workflow, gate};
 
 use super::agent::{AgentLoop, LoopEnd};
-use super::deliver::{self, Delivered};
+use super::deliver::{self, Undelivered};
 use super::host::Host;
 use super::journal::{Abort, Journal};
+use super::report::{Outcome, report_of};
 use super::runtime::{SessionParts, walls_event};
 use super::tools;
 use super::verify::{self, Side};
@@ -50,14 +48,6 @@ impl From<Abort> for Break {
     }
 }
 
-/// What the pipeline came to.
-#[derive(Default)]
-struct Outcome {
-    answer: Option<String>,
-    delivered: Option<Delivered>,
-    nothing_to_do: bool,
-}
-
 impl Pipeline {
     pub(crate) fn new(
         task: Task,
@@ -84,7 +74,7 @@ impl Pipeline {
         if let Some(workspace) = &workspace {
             self.last_checkpoint(workspace, verdict).await;
         }
-        let report = self.report(verdict, failure, outcome);
+        let report = report_of(self.task.id, &self.state, &self.screen, verdict, failure, outcome);
         self.journal.report(&report).await?;
         if let Some(workspace) = workspace.and_then(Arc::into_inner)
             && verdict != Verdict::Cancelled
@@ -127,7 +117,7 @@ impl Pipeline {
         };
         let workspace = self.clone_repo(source, &prepared).await?;
         *slot = Some(workspace.clone());
-        let mut host = self.host(&workspace, workflow);
+        let mut host = self.host(&workspace, workflow).await?;
         self.baseline(&mut host).await?;
         if self.state.ended.is_none() {
             self.agent(&mut host, workflow, &prepared).await?;
@@ -204,9 +194,13 @@ impl Pipeline {
         }
     }
 
-    fn host(&self, workspace: &Arc<Workspace>, workflow: &Workflow) -> Host {
+    async fn host(&self, workspace: &Arc<Workspace>, workflow: &Workflow) -> Result<Host, Break> {
         let granted = tools::offered(&workflow.agent_config.allowed_tools);
-        Host {
+        let settings = match &self.state.base {
+            Some((_, base)) => workspace.project_settings(base).await.map_err(|e| git_break(&e))?,
+            None => prompt::ProjectSettings::default(),
+        };
+        Ok(Host {
             workspace: workspace.clone(),
             policy: self.parts.policy.clone(),
             screen: self.screen.clone(),
@@ -215,12 +209,12 @@ impl Pipeline {
             read_only: self.task.spec.read_only,
             tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description")),
             allowed: granted.into_iter().collect::<BTreeSet<String>>(),
-            denied: Vec::new(),
+            settings,
             todos: tools::Todos::default(),
             save_next: None,
             saving: None,
             last_saved: self.state.checkpoint.as_ref().map(|(_, sha)| sha.clone()),
-        }
+        })
     }
 
     async fn baseline(&mut self, host: &mut Host) -> Result<(), Break> {
@@ -267,7 +261,6 @@ impl Pipeline {
             let built = self.prompt(workflow, prepared, &files, &specs)?;
             let detail = format!("{} project files, prompt version {}", files.len(), built.version);
             self.end_step(StepName::HydrateContext, StepStatus::Succeeded, begun, &detail, Vec::new()).await?;
-            host.denied = prompt::denied_tools(&files);
             built
         } else {
             // A conversation that was begun goes on under the prompt that it was begun with.
@@ -387,7 +380,8 @@ impl Pipeline {
                 .await?;
                 Ok(Outcome { answer: Some(answer), delivered: Some(delivered), nothing_to_do: false })
             }
-            Ok(Err(failure)) => {
+            Ok(Err(Undelivered::Stopped)) => Err(Break::Stopped),
+            Ok(Err(Undelivered::Failed(failure))) => {
                 self.end_step(StepName::EnsurePr, StepStatus::Failed, begun, &failure.message, Vec::new()).await?;
                 Err(Break::Failed(failure))
             }
@@ -406,9 +400,11 @@ impl Pipeline {
             let after = v.after.unwrap_or(CheckResult::Inert);
             if !gate(workflow.gate_mode(check), self.task.spec.read_only, v.before, after).is_ok() {
                 if after == CheckResult::InfraFailed {
+                    let last = v.output_tail.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("it was killed");
                     let text = format!(
-                        "Task did not succeed (agent_status=success, build_ok=infra): the machine failed while `{}` was running",
-                        v.command
+                        "Task did not succeed (agent_status=success, build_ok=infra): the machine failed while `{}` was running ({})",
+                        v.command,
+                        preview(last, 200),
                     );
                     return Err(failed(FailureReason::Infrastructure, &text));
                 }
@@ -484,52 +480,6 @@ impl Pipeline {
             done = work => Ok(done),
         }
     }
-
-    // -- the report ------------------------------------------------------------------------------------------------
-
-    fn report(&self, verdict: Verdict, failure: Option<Failure>, outcome: Outcome) -> SessionReport {
-        let state = &self.state;
-        let delivered = outcome.delivered;
-        let (branch, head_sha) = match (&delivered, &state.checkpoint) {
-            (Some(d), _) => (Some(d.branch.clone()), Some(d.head_sha.clone())),
-            (None, Some((_, sha))) => (Some(abca_core::names::wip_ref(self.task.id)), Some(sha.clone())),
-            (None, None) => (None, None),
-        };
-        SessionReport {
-            verdict,
-            failure: failure.map(|f| Failure::new(f.reason, self.screen.scrub(&f.message).text)),
-            pull_request: delivered.as_ref().map(|d| d.pull_request.clone()),
-            branch,
-            head_sha,
-            code_changed: delivered.is_some() || (verdict != Verdict::NothingToDo && state.changed_turn > 0),
-            answer_text: outcome.answer.map(|a| self.screen.scrub(&a).text).filter(|a| !a.trim().is_empty()),
-            cost: state.spent,
-            usage: state.usage,
-            turns_attempted: state.turn,
-            turns_completed: state.turns_completed,
-            verification: state.verification.clone(),
-            diff: delivered.as_ref().map_or_else(DiffStat::default, |d| d.diff),
-            phases: phases(state),
-            prompt_version: state.prompt_version.clone(),
-            model: state.model.clone(),
-        }
-    }
-}
-
-/// Where the time went, in the order of the work; the agent loop is split into model, tools and the rest.
-fn phases(state: &SessionState) -> Vec<PhaseTiming> {
-    let mut out = Vec::new();
-    for (step, took) in &state.step_ms {
-        if *step == StepName::RunAgent {
-            let rest = Millis(took.0.saturating_sub(state.model_ms.0).saturating_sub(state.tool_ms.0));
-            for (phase, duration_ms) in [("model", state.model_ms), ("tools", state.tool_ms), ("harness", rest)] {
-                out.push(PhaseTiming { phase: phase.to_owned(), duration_ms });
-            }
-        } else {
-            out.push(PhaseTiming { phase: step.as_str().to_owned(), duration_ms: *took });
-        }
-    }
-    out
 }
 
 /// What the agent must know when its work tree is older than its memory.

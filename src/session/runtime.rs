@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use abca_core::SessionId;
 use abca_core::compute::{SandboxMode, StartSession};
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::GitProvider;
@@ -10,6 +11,7 @@ use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
 use abca_core::policy::PolicyEngine;
 use abca_core::session::SessionState;
+use abca_core::task::{Failure, Verdict};
 use abca_core::text::Screen;
 use abca_core::time::Clock;
 use secrecy::SecretString;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::journal::{Abort, Ears, Journal, heartbeat};
 use super::pipeline::Pipeline;
+use super::report::{Outcome, report_of};
 use super::workspace::HandsProgram;
 
 /// How often a session says that it lives when it has nothing else to say. Well below the reference's 45 s.
@@ -66,7 +69,25 @@ pub struct SessionParts {
 /// `cancelled`.
 pub async fn run_session(start: StartSession, parts: SessionParts, stop: CancellationToken) -> i32 {
     let session = start.session.clone();
-    match session_life(start, parts, stop).await {
+    exit_status(&session, session_life(start, parts, stop).await)
+}
+
+/// Runs a session that cannot be set up: it registers, reports why it failed, and ends. Answers its exit status.
+///
+/// So its task fails at once and with the reason, where a session without a word would be tried again.
+pub async fn fail_session(start: StartSession, link: Arc<dyn SessionLink>, failure: Failure) -> i32 {
+    let reported = async {
+        let registered = link.register(start.task, &start.session).await?;
+        let state = SessionState::fold(&registered.log);
+        let screen = Screen::default().with_known(start.secrets.values().cloned());
+        let report = report_of(start.task, &state, &screen, Verdict::Failed, Some(failure), Outcome::default());
+        link.report(start.task, &start.session, &report).await
+    };
+    exit_status(&start.session, reported.await.map_err(Abort::from))
+}
+
+fn exit_status(session: &SessionId, done: Result<(), Abort>) -> i32 {
+    match done {
         Ok(()) => EXIT_REPORTED,
         Err(Abort::Refused(why)) => {
             tracing::warn!(%session, %why, "the platform refuses this session");

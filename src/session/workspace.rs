@@ -9,6 +9,7 @@ use abca_compute::sandbox::{Child, Io, Sandbox, SandboxSpec, Toolchains, default
 use abca_core::TaskId;
 use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
+use abca_core::prompt::{ProjectSettings, SETTINGS_PATH};
 use abca_core::task::{Failure, FailureReason};
 use abca_git::{Bare, ExecOutput, Git, HandsExec, HandsRepo, ServedGuard, ServedRepo};
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use super::hands::{
 
 /// Written last, so that a workspace that was cut short is not taken for a whole one.
 const READY: &str = "ready";
+/// Most that is read of the project's settings, as of every project file.
+const SETTINGS_BYTES: u64 = 64 << 10;
 /// Git's own work in the hands may take so long.
 const GIT_TIMEOUT: abca_core::Millis = abca_core::Millis::secs(600);
 
@@ -142,6 +145,22 @@ impl Workspace {
     /// The hands.
     pub(crate) const fn hands(&self) -> &Arc<Hands> {
         &self.hands
+    }
+
+    /// Where the work tree is for the hands.
+    pub(crate) fn root_of_hands(&self) -> &Path {
+        &self.exec.walls.hands.root
+    }
+
+    /// What the walls set in the environment of commands.
+    pub(crate) fn env_of_hands(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.exec.walls.hands.env
+    }
+
+    /// The project's settings as they were where the work began: no change by the agent, or by what it works on, counts.
+    pub(crate) async fn project_settings(&self, base: &str) -> Result<ProjectSettings, GitError> {
+        let file = self.bare.file(base, SETTINGS_PATH, SETTINGS_BYTES).await?;
+        Ok(file.map_or_else(ProjectSettings::default, |f| ProjectSettings::parse(&String::from_utf8_lossy(&f))))
     }
 
     /// Saves the whole work tree at the hidden ref, here and at the remote.

@@ -1,6 +1,10 @@
 //! The facade's integration tests: one binary.
 
+#[cfg(feature = "cli")]
+mod e2e;
 mod examples;
 mod facade;
+#[cfg(feature = "cli")]
+mod faults;
 mod hands;
 mod orchestrator;

@@ -131,7 +131,7 @@ impl ProjectSettings {
         if !self.env.is_empty() {
             let names: Vec<String> = self.env.keys().map(|n| code(n, 100)).collect();
             out.push_str(&format!(
-                "The file has values for these environment variables; set them yourself where a command needs them: {}.\n\n",
+                "Your commands see these environment variables of the file: {}.\n\n",
                 names.join(", ")
             ));
         }
@@ -176,8 +176,7 @@ mod tests {
         let want = "## Settings of this project (`.claude/settings.json`)\n\n\
                     Calls that the project denies. Do not make them, and do not work around them:\n\n\
                     - `WebFetch`\n- `Bash(git push:*)`\n\n\
-                    The file has values for these environment variables; set them yourself where a command needs them: \
-                    `CI`, `TOKEN`.\n\n\
+                    Your commands see these environment variables of the file: `CI`, `TOKEN`.\n\n\
                     Without effect in this session: `hooks`, `model`, `permissions.allow`.\n\n";
         assert_eq!(got.section(), want);
     }

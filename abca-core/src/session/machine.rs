@@ -249,6 +249,8 @@ impl Machine {
             // The session died during this call: nobody knows whether it was billed, so it counts.
             let message = "the session ended while the call was under way".to_owned();
             self.log(LogEntry::ModelFailed { turn, message, cost: reserved }, out);
+            // No turn of the agent's: it was never answered.
+            self.state.turn = turn.saturating_sub(1);
         }
         if self.state.reply_open {
             return self.go_on(out);

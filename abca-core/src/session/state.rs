@@ -206,7 +206,7 @@ impl SessionState {
                     self.changed_turn = *turn;
                 }
                 self.tool_ms = Millis(self.tool_ms.0.saturating_add(duration_ms.0));
-                self.push(Role::User, Content::ToolResult(result.clone()));
+                self.push_result(Content::ToolResult(result.clone()));
                 if self.pending.is_empty() {
                     self.turns_completed = self.turns_completed.saturating_add(1);
                 }
@@ -236,6 +236,19 @@ impl SessionState {
         match self.request.messages.last_mut() {
             Some(last) if last.role == role => last.content.push(part),
             Some(_) | None => self.request.messages.push(Message { role, content: vec![part] }),
+        }
+    }
+
+    /// Adds a tool's result. Providers want the results of a turn before any other word of the user, and something may have
+    /// been said already: a session that is moved tells so before it settles what was running.
+    fn push_result(&mut self, part: Content) {
+        match self.request.messages.last_mut() {
+            Some(last) if last.role == Role::User => {
+                self.request_bytes = self.request_bytes.saturating_add(content_bytes(&part));
+                let results = last.content.iter().take_while(|c| matches!(c, Content::ToolResult(_))).count();
+                last.content.insert(results, part);
+            }
+            Some(_) | None => self.push(Role::User, part),
         }
     }
 

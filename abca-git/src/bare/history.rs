@@ -55,6 +55,26 @@ impl DiffStat {
 }
 
 impl Bare {
+    /// A file of a commit, byte for byte; `None` when there is no regular file at that path, or it is larger than
+    /// `max_bytes`. `path` is from the root, with slashes.
+    ///
+    /// # Errors
+    /// When the commit is not here.
+    pub async fn file(&self, sha: &str, path: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, GitError> {
+        const OP: &str = "file";
+        check_sha(OP, sha)?;
+        let list = self.call(OP).read_only().args(["ls-tree", "-z", "--long", "--full-tree", sha, "--"]);
+        let out = list.arg(format!(":(literal){path}")).run().await?;
+        // `<mode> blob <id> <size>\t<path>\0`; a symbolic link has another mode.
+        let line = String::from_utf8_lossy(&out.stdout).into_owned();
+        let fields: Vec<&str> = line.split('\t').next().unwrap_or_default().split_whitespace().collect();
+        let [mode, "blob", id, size] = fields[..] else { return Ok(None) };
+        if !mode.starts_with("100") || size.parse::<u64>().map_or(true, |size| size > max_bytes) {
+            return Ok(None);
+        }
+        Ok(Some(self.call(OP).read_only().args(["cat-file", "blob", id]).run().await?.stdout))
+    }
+
     /// The commits that `head` has and `base` has not, oldest first, parents before children; at most 10 000.
     ///
     /// # Errors

@@ -96,10 +96,10 @@ fn bash(a: &mut Args<'_>) -> Result<BashArgs, String> {
         ));
     }
     Ok(BashArgs {
-        command,
         timeout_ms: Millis(timeout),
         description: a.optional("description", 10_000)?,
         run_in_background: a.flag("run_in_background")?.unwrap_or(false),
+        ..BashArgs::new(command)
     })
 }
 

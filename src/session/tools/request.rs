@@ -60,6 +60,8 @@ pub struct BashArgs {
     pub description: Option<String>,
     /// Do not wait for it. The time limit does not apply then.
     pub run_in_background: bool,
+    /// Variables over those of the hands. Not the model's to say: they are the project's.
+    pub env: BTreeMap<String, String>,
 }
 
 impl BashArgs {
@@ -70,6 +72,7 @@ impl BashArgs {
             timeout_ms: Millis(DEFAULT_TIMEOUT_MS),
             description: None,
             run_in_background: false,
+            env: BTreeMap::new(),
         }
     }
 
@@ -77,7 +80,7 @@ impl BashArgs {
         ExecRequest {
             program: Program::Shell(self.command.clone()),
             cwd: None,
-            env: BTreeMap::new(),
+            env: self.env.clone(),
             timeout_ms: (!self.run_in_background).then_some(self.timeout_ms),
             stdin: Vec::new(),
             output_bytes: DEFAULT_OUTPUT_BYTES,

@@ -1,0 +1,12 @@
+//! Whole lives of the real program against a scripted model server, with everything going wrong that can.
+
+mod answers;
+mod budget;
+mod cancelled;
+mod lives;
+mod server;
+mod session_killed;
+mod setup;
+mod words;
+mod worker_killed;
+mod world;
