@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{}", event?);
         }
         let outcome = task.outcome().await?;
-        println!("{} for ${}: {:?}", outcome.status, outcome.cost, outcome.pull_request);
+        println!("{} for {}: {:?}", outcome.status, outcome.cost, outcome.pull_request);
         abca.shutdown().await;
         Ok(())
     })

@@ -75,7 +75,12 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     if !crate::init::called() {
         return Err(no_init());
     }
-    let secrets = recipe.models.secrets();
+    let mut models = recipe.models.clone();
+    models.model = models.model.map(rooted);
+    models.record = models.record.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let mut forge = w.forge;
+    forge.root = forge.root.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let secrets = models.secrets();
     let config = ProcessConfig {
         state_dir: state.path().join("sessions"),
         // The very file that runs, also after it was built anew.
@@ -88,8 +93,8 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
         home: recipe.home.clone(),
         hidden: hidden(state),
         model: None,
-        models: recipe.models.clone(),
-        forge: w.forge,
+        models,
+        forge,
     };
     let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
     Ok((Arc::new(Process::new(config)), Arc::new(launcher)))
@@ -106,6 +111,14 @@ fn no_init() -> Error {
     let text = "this program has to call `abca::init()` first in its `main`: sessions and their tools are processes of \
                 this very program";
     Error::new(ErrorKind::Config, text)
+}
+
+/// A model's name with the path in it made absolute: a session's process runs in a folder of its own.
+fn rooted(model: String) -> String {
+    match model.strip_prefix("replay:").map(std::path::absolute) {
+        Some(Ok(path)) => format!("replay:{}", path.display()),
+        Some(Err(_)) | None => model,
+    }
 }
 
 fn work_root(state: &StateDir) -> PathBuf {
@@ -129,7 +142,7 @@ pub(crate) struct BrainLauncher {
 #[async_trait]
 impl Launcher for BrainLauncher {
     async fn launch(&self, task: &Task, session: &SessionId, attempt: u32) -> Result<StartSession, String> {
-        let model = task.spec.model.clone();
+        let model = task.spec.model.clone().map(rooted);
         self.payload.models.clone().with_secrets(&self.secrets).check(model.as_deref()).map_err(|e| e.to_string())?;
         let payload = BrainPayload { model, ..self.payload.clone() };
         Ok(StartSession {

@@ -27,6 +27,10 @@ const TASK: &str = "The median of an even number of values is wrong: `cargo test
 
 pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs) -> Result<u8, Failed> {
     let dir = state_dir(state.clone())?;
+    let cargo_abca = match &state {
+        Some(_) => format!("cargo abca --state {}", dir.display()),
+        None => "cargo abca".to_owned(),
+    };
     // The facade first: it makes the state folder and refuses one that is not ours.
     let demo = match &args.dir {
         Some(dir) => absolute(dir)?,
@@ -54,8 +58,8 @@ pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs)
         eprintln!();
         eprintln!("Look around:");
         eprintln!("  git -C {} log --stat --all", repo.display());
-        eprintln!("  cargo abca pr show 1 --repo {}", repo.display());
-        eprintln!("  cargo abca log {}", handle.id());
+        eprintln!("  {cargo_abca} pr show {}", handle.id());
+        eprintln!("  {cargo_abca} log {}", handle.id());
     }
     Ok(code)
 }
@@ -101,7 +105,7 @@ fn git(repo: &Path, args: &[&str]) -> Result<(), Failed> {
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
-        .map_err(|e| Failed::new(1, format!("the git program cannot be run: {e}; install git 2.30 or newer")))?;
+        .map_err(|e| Failed::new(1, format!("the git program cannot be run: {e}; install git 2.38 or newer")))?;
     if done.status.success() {
         return Ok(());
     }
