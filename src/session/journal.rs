@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use abca_core::event::NewEvent;
-use abca_core::id::{SessionId, TaskId};
+use abca_core::id::{SessionId, SignalId, TaskId};
 use abca_core::link::{AppendLog, LinkError, LinkErrorKind, LinkReply, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
 use abca_core::task::{SessionReport, Signal, SignalKind};
@@ -160,6 +160,36 @@ impl Journal {
     /// Says the last word.
     pub(crate) async fn report(&self, report: &SessionReport) -> Result<(), Abort> {
         Ok(self.link.report(self.task, &self.session, report).await?)
+    }
+}
+
+/// What a listener that heard nothing, or could not reach the platform, waits before it asks again.
+const LISTEN_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Hears at once what the platform has to say: a cancel, a nudge. Never ends by itself, except that it is refused.
+pub(crate) async fn listen(link: Arc<dyn SessionLink>, task: TaskId, session: SessionId, ears: Ears) {
+    let mut known: Vec<SignalId> = Vec::new();
+    loop {
+        let asked = tokio::time::Instant::now();
+        match link.listen(task, &session, &known).await {
+            Ok(reply) => {
+                let news = reply.stop.is_some() || !reply.signals.is_empty();
+                known.extend(
+                    reply.signals.iter().map(|s| s.id.clone()).filter(|id| !known.contains(id)).collect::<Vec<_>>(),
+                );
+                ears.hear(reply);
+                if ears.stopped().is_cancelled() {
+                    return;
+                }
+                // A link that answers at once is not to be asked all the time; one that waited has paused already.
+                if !news && asked.elapsed() < LISTEN_PAUSE {
+                    tokio::time::sleep(LISTEN_PAUSE).await;
+                }
+            }
+            Err(error) if error.is_retryable() => tokio::time::sleep(LISTEN_PAUSE).await,
+            // The heartbeat and the next word find out the same, and act on it.
+            Err(_) => return,
+        }
     }
 }
 

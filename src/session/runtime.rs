@@ -17,7 +17,7 @@ use abca_core::time::Clock;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::journal::{Abort, Ears, Journal, heartbeat};
+use super::journal::{Abort, Ears, Journal, heartbeat, listen};
 use super::pipeline::Pipeline;
 use super::report::{Outcome, report_of};
 use super::workspace::HandsProgram;
@@ -104,6 +104,7 @@ async fn session_life(start: StartSession, parts: SessionParts, stop: Cancellati
     let registered = parts.link.register(start.task, &start.session).await?;
     let state = SessionState::fold(&registered.log);
     let ears = Ears::new(stop);
+    let ear = tokio::spawn(listen(parts.link.clone(), start.task, start.session.clone(), ears.clone()));
     let beat = tokio::spawn(heartbeat(parts.link.clone(), start.task, start.session.clone(), ears.clone(), HEARTBEAT));
     let journal =
         Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears);
@@ -111,6 +112,7 @@ async fn session_life(start: StartSession, parts: SessionParts, stop: Cancellati
     let mut pipeline = Pipeline::new(registered.task, start, parts, state, journal, screen);
     let done = pipeline.run().await;
     beat.abort();
+    ear.abort();
     done
 }
 
