@@ -127,6 +127,7 @@ suite! {
         Nothing a_wake_up_survives_the_release_of_the_lease,
         Nothing users_take_turns,
         Nothing slots_and_states_go_together,
+        Nothing a_batch_sees_its_own_slots,
     }
     signals {
         Nothing a_signal_makes_the_task_due_and_moves_the_revision,

@@ -198,3 +198,21 @@ pub(super) async fn slots_and_states_go_together(h: &dyn StoreHarness) {
     applied(&store, &s, cancelled(&s, at(104))).await;
     assert_eq!(store.slots().await.unwrap(), []);
 }
+
+pub(super) async fn a_batch_sees_its_own_slots(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let slots = [limit("user:ann", 1, true)];
+    let (a, b) = (waiting(&store, 1, &slots).await, waiting(&store, 2, &slots).await);
+    let first = make(&a, admit(&a, at(100)), 1);
+    let inside = Snapshot {
+        task: first.change.task.clone(),
+        revision: a.revision + 1,
+        held: vec![scope("user:ann")],
+        ..a.clone()
+    };
+    let end = make(&inside, cancelled(&inside, at(101)), 1);
+    let outcomes = store.commit(&[first, end, make(&b, admit(&b, at(102)), 1)]).await.unwrap();
+    let done = outcomes.iter().filter(|o| matches!(o, CommitOutcome::Applied(_))).count();
+    assert_eq!(done, 3, "in one out, and the next in: {outcomes:?}");
+    assert_eq!(store.slots().await.unwrap(), [SlotUsage { scope: scope("user:ann"), holders: vec![b.id()] }]);
+}
