@@ -20,8 +20,6 @@ mod sessions;
 mod state;
 
 pub use self::abca::Abca;
-/// The crates beneath, so that whoever brings parts of their own needs one dependency. Their versions move together.
-pub use {abca_compute, abca_core, abca_git, abca_llm, abca_store};
 pub use abca_core::event::{Event, EventType};
 pub use abca_core::task::{NewTask, Task, TaskStatus, Verdict};
 pub use abca_core::{EventSeq, MicroUsd, SessionId, TaskId, UserId};
@@ -33,3 +31,6 @@ pub use init::init;
 pub use models::ModelSettings;
 pub use outcome::{PartialWork, TaskOutcome};
 pub use state::StateDir;
+
+/// The crates beneath, so that whoever brings parts of their own needs one dependency. Their versions move together.
+pub use {abca_compute, abca_core, abca_git, abca_llm, abca_store};
