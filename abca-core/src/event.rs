@@ -56,9 +56,10 @@ event_types! {
     TaskFinalizing = "task_finalizing";
     /// Somebody asked to cancel: `cancelled_by`.
     CancelRequested = "cancel_requested";
-    /// Terminal: the work is done.
+    /// Terminal: the work is done. This and every terminal event has `stop_unconfirmed` where the backend never confirmed
+    /// a stop, so that something of the session may still run.
     TaskCompleted = "task_completed";
-    /// Terminal: `reason, error, classification`.
+    /// Terminal: `reason, error, classification`, the last being [`crate::classify::Classification::code`].
     TaskFailed = "task_failed";
     /// Terminal, after the process tree was gone: `cancelled_by`.
     TaskCancelled = "task_cancelled";

@@ -6,6 +6,7 @@ use super::{
     Cause, Change, Effect, EffectKind, Failure, OwedEffect, SessionPhase, SignalKind, SlotChange, Snapshot, StopCause,
     Stopping, Task, TaskStatus, Transition,
 };
+use crate::classify::classify_failure;
 use crate::event::{EventType, NewEvent};
 use crate::id::{EffectKey, SignalId};
 use crate::time::Timestamp;
@@ -14,6 +15,10 @@ use crate::time::Timestamp;
 pub fn apply(snapshot: &Snapshot, change: &Change) -> Snapshot {
     let mut next = snapshot.clone();
     let since = change.task.updated_at;
+    let session = |t: &Task| t.session.as_ref().map(|s| s.id.clone());
+    if session(&next.task) != session(&change.task) {
+        next.heartbeat_at = None;
+    }
     next.task = change.task.clone();
     next.revision = next.revision.saturating_add(1);
     next.signals.retain(|s| !change.consumed.contains(&s.id));
@@ -38,6 +43,7 @@ pub fn apply(snapshot: &Snapshot, change: &Change) -> Snapshot {
 pub(super) struct Draft<'a> {
     from: &'a Snapshot,
     now: Timestamp,
+    unconfirmed: Option<&'a str>,
     change: Change,
 }
 
@@ -49,6 +55,7 @@ impl<'a> Draft<'a> {
         Self {
             from,
             now,
+            unconfirmed: None,
             change: Change {
                 task,
                 transition: None,
@@ -59,6 +66,12 @@ impl<'a> Draft<'a> {
                 slots: SlotChange::Keep,
             },
         }
+    }
+
+    /// Says in the terminal event, should there be one, that a stop was never confirmed, and why.
+    pub(super) fn unconfirmed(mut self, why: Option<&'a str>) -> Self {
+        self.unconfirmed = why;
+        self
     }
 
     /// Tells something.
@@ -117,7 +130,10 @@ impl<'a> Draft<'a> {
         if from.holds_slots() && !to.holds_slots() {
             self.change.slots = SlotChange::Release;
         }
-        let event = details.iter().fold(NewEvent::new(row.event, self.now), |e, (k, v)| e.with(k, v.clone()));
+        let unconfirmed =
+            self.unconfirmed.filter(|_| to.is_terminal()).map(|why| ("stop_unconfirmed", Value::from(why)));
+        let details = details.iter().chain(&unconfirmed);
+        let event = details.fold(NewEvent::new(row.event, self.now), |e, (k, v)| e.with(k, v.clone()));
         self.change.events.push(event);
         if to.is_terminal() {
             self.change.task.completed_at = Some(self.now);
@@ -132,7 +148,11 @@ impl<'a> Draft<'a> {
 
     /// Fails the task.
     pub(super) fn fail(self, cause: Cause, failure: Failure) -> Self {
-        let details = [("reason", reason_value(&failure)), ("error", Value::from(failure.message.clone()))];
+        let details = [
+            ("reason", reason_value(&failure)),
+            ("error", Value::from(failure.message.clone())),
+            ("classification", Value::from(classify_failure(&failure).code)),
+        ];
         self.set(|t| t.failure = Some(failure)).go(TaskStatus::Failed, cause, &details)
     }
 

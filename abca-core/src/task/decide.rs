@@ -40,16 +40,19 @@ pub struct Backend {
 /// way is finished before anything else but the recording of a cancel. Total and deterministic: equal inputs give
 /// equal outputs. `observations` are what the driver found out since it loaded the snapshot.
 pub fn decide(snapshot: &Snapshot, observations: &[Observation], backend: &Backend, now: Timestamp) -> Decision {
-    Facts { s: snapshot, task: &snapshot.task, observations, backend, now }.decide()
+    Facts { s: snapshot, task: &snapshot.task, observations, backend, now, unconfirmed: None }.decide()
 }
 
 /// Everything a decision looks at.
+#[derive(Clone, Copy)]
 struct Facts<'a> {
     s: &'a Snapshot,
     task: &'a Task,
     observations: &'a [Observation],
     backend: &'a Backend,
     now: Timestamp,
+    /// Why the backend never confirmed a stop, once nobody waits for it any longer.
+    unconfirmed: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
@@ -152,30 +155,36 @@ impl<'a> Facts<'a> {
             | Observation::Seen { .. }
             | Observation::Unseen { .. } => None,
         });
-        match (stopped, failed, owed) {
-            (true, _, _) | (false, _, None) => self.after_stop(stopping, None),
-            (false, Some(why), Some(_)) if self.now >= give_up => self.after_stop(stopping, Some(why)),
+        let foreign = self.foreign();
+        match (stopped, failed.or(foreign.as_deref()), owed) {
+            (true, _, _) | (false, _, None) => self.after_stop(stopping),
+            (false, Some(why), Some(_)) if self.now >= give_up => {
+                let given_up = Facts { unconfirmed: Some(why), ..*self };
+                given_up.after_stop(stopping)
+            }
             (false, Some(_), Some(_)) => Decision::Wait { until: Some(self.now.after(ASK_AGAIN).min(give_up)) },
             (false, None, Some(owed)) => Decision::Run(owed.effect.clone()),
         }
     }
 
-    /// What follows a stop. `unconfirmed` says that the backend never confirmed it, within the time that it had.
-    fn after_stop(&self, stopping: &Stopping, unconfirmed: Option<&str>) -> Decision {
-        let detail = match unconfirmed {
+    /// What follows a stop, confirmed or not.
+    fn after_stop(&self, stopping: &Stopping) -> Decision {
+        let detail = match self.unconfirmed {
             None => stopping.detail.clone(),
             Some(why) => format!("{}; the backend did not confirm the stop: {why}", stopping.detail),
         };
         if let Some(cancel) = &self.task.cancel {
             let by = Value::from(cancel.by.clone());
             let mut draft = self.draft().set(|t| t.report = self.result().cloned());
-            if unconfirmed.is_some() {
+            if self.unconfirmed.is_some() {
                 draft = draft.set(|t| t.failure = Some(Failure::new(FailureReason::Infrastructure, &detail)));
             }
             return draft.go(TaskStatus::Cancelled, Cause::Cancelled, &[("cancelled_by", by)]).done();
         }
+        // A session that was never let in has nothing to report.
         if let Some(report) = self.result()
             && report.verdict != Verdict::Cancelled
+            && self.task.status != TaskStatus::Hydrating
         {
             return self.end(report);
         }
@@ -226,36 +235,49 @@ impl<'a> Facts<'a> {
                 self.end(report)
             });
         }
-        Some(self.lingering(report))
+        Some(self.lingering(session, report))
     }
 
     /// The session has reported but is still there: wait a little, write it down, and in the end stop it.
-    fn lingering(&self, report: &SessionReport) -> Decision {
-        if self.task.status != TaskStatus::Finalizing {
-            let reported_at = self
-                .s
-                .signals
-                .iter()
-                .find(|s| matches!(s.kind, SignalKind::SessionResult { .. }))
-                .map_or(self.task.updated_at, |s| s.at);
-            let patience = reported_at.after(EXIT_PATIENCE);
-            if self.backend.capabilities.exit_status && self.now < patience {
-                return Decision::Wait { until: Some(patience) };
+    fn lingering(&self, session: &SessionRecord, report: &SessionReport) -> Decision {
+        // A moment to come is a clock that was wrong: nobody waits for it.
+        let waits = |since: Timestamp, until: Timestamp| {
+            self.backend.capabilities.exit_status && since <= self.now && self.now < until
+        };
+        if self.task.status == TaskStatus::Finalizing {
+            let until = self.task.status_at.after(self.limits().stop_grace_ms);
+            if waits(self.task.status_at, until) {
+                return Decision::Wait { until: Some(until) };
             }
-            let report = report.clone();
-            return self
-                .draft()
-                .consume_where(|k| matches!(k, SignalKind::SessionResult { .. }))
-                .set(|t| t.report = Some(report))
-                .go(TaskStatus::Finalizing, Cause::SessionReported, &[])
-                .done();
+            return self.draft().stop_session(StopCause::Lingering, "the session reported but did not end").done();
         }
-        let until = self.task.status_at.after(self.limits().stop_grace_ms);
-        if self.backend.capabilities.exit_status && self.now < until {
-            Decision::Wait { until: Some(until) }
-        } else {
-            self.draft().stop_session(StopCause::Lingering, "the session reported but did not end").done()
+        let reported_at = self.s.signals.iter().find_map(|s| match &s.kind {
+            SignalKind::SessionResult { session: id, .. } if *id == session.id => Some(s.at),
+            SignalKind::SessionResult { .. }
+            | SignalKind::Cancel { .. }
+            | SignalKind::UploadsConfirmed
+            | SignalKind::SessionRegistered { .. }
+            | SignalKind::SessionExited { .. }
+            | SignalKind::Nudge { .. }
+            | SignalKind::ApprovalRequested { .. }
+            | SignalKind::ApprovalDecided { .. } => None,
+        });
+        let reported_at = reported_at.unwrap_or(self.task.updated_at);
+        let patience = reported_at.after(EXIT_PATIENCE);
+        if waits(reported_at, patience) {
+            return Decision::Wait { until: Some(patience) };
         }
+        // What was interrupted is not final: once it is gone, another attempt may follow.
+        if report.verdict == Verdict::Cancelled {
+            let detail = "the session was interrupted from outside and did not end";
+            return self.draft().stop_session(StopCause::Lost, detail).done();
+        }
+        let report = report.clone();
+        self.draft()
+            .consume_where(|k| matches!(k, SignalKind::SessionResult { .. }))
+            .set(|t| t.report = Some(report))
+            .go(TaskStatus::Finalizing, Cause::SessionReported, &[])
+            .done()
     }
 
     /// Ends the task as its session judged.
@@ -292,7 +314,9 @@ impl<'a> Facts<'a> {
             TaskStatus::PendingUploads => self.task.created_at.after(l.upload_window_ms),
             TaskStatus::Submitted | TaskStatus::Queued => self.task.created_at.after(l.queue_timeout_ms),
             TaskStatus::Hydrating => {
-                self.task.status_at.max(self.task.not_before.unwrap_or_default()).after(l.hydration_timeout_ms)
+                let intent_at = self.current().map(|s| s.intent_at);
+                let attempt_at = self.task.not_before.into_iter().chain(intent_at).fold(self.task.status_at, Ord::max);
+                attempt_at.after(l.hydration_timeout_ms)
             }
             TaskStatus::Running => self.task.status_at.after(l.task_timeout_ms),
             TaskStatus::AwaitingApproval => self.task.status_at.after(l.approval_timeout_ms).after(GATE_MARGIN),
@@ -556,9 +580,11 @@ impl<'a> Facts<'a> {
             EffectKind::StartSession { session: id, .. } => *id == session.id,
             EffectKind::StopSession { .. } => false,
         });
+        let until = register_by.min(self.deadline_at());
         match owed {
+            Some(_) if self.foreign().is_some() => Decision::Wait { until: Some(self.now.after(ASK_AGAIN).min(until)) },
             Some(owed) => Decision::Run(owed.effect.clone()),
-            None => Decision::Wait { until: Some(register_by.min(self.deadline_at())) },
+            None => Decision::Wait { until: Some(until) },
         }
     }
 
@@ -669,8 +695,9 @@ impl<'a> Facts<'a> {
             | TaskStatus::Cancelled
             | TaskStatus::TimedOut => false,
         };
-        // What is being finalized has its report: it is never tried again.
-        if attempt >= limits.max_attempts || self.task.status == TaskStatus::Finalizing {
+        // What is being finalized has its report: it is never tried again. Nor is what may still run: never two at once.
+        let last = attempt >= limits.max_attempts || self.unconfirmed.is_some();
+        if last || self.task.status == TaskStatus::Finalizing {
             let text = if registered { format!("Agent session lost: {detail}") } else { detail.to_owned() };
             let (cause, reason) = match (self.task.status, registered) {
                 (TaskStatus::Finalizing, _) => (Cause::SessionEnded, FailureReason::SessionLost),
@@ -722,7 +749,7 @@ impl<'a> Facts<'a> {
     // -- facts ---------------------------------------------------------------------------------------------------
 
     fn draft(&self) -> Draft<'a> {
-        Draft::new(self.s, self.now)
+        Draft::new(self.s, self.now).unconfirmed(self.unconfirmed)
     }
 
     fn limits(&self) -> &'a ResolvedLimits {
@@ -737,8 +764,19 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Why this worker can neither see nor stop the current session: it runs on another backend, which does not know
+    /// a session of this one, and would call it gone or stopped. A worker of that backend, or time, settles it.
+    fn foreign(&self) -> Option<String> {
+        let theirs = &self.current()?.compute;
+        let ours = &self.backend.name;
+        (theirs != ours).then(|| format!("the session runs on `{theirs}`, this worker drives `{ours}`"))
+    }
+
     /// The last view of a session among the observations; `Err` when the backend could not be asked.
     fn view(&self, id: &SessionId) -> Option<Result<&'a SessionView, ()>> {
+        if self.foreign().is_some() {
+            return Some(Err(()));
+        }
         self.observations.iter().rev().find_map(|o| match o {
             Observation::Seen { session, view } if session == id => Some(Ok(view)),
             Observation::Unseen { session, .. } if session == id => Some(Err(())),

@@ -311,7 +311,7 @@ impl World {
         if after.is_terminal() {
             assert!(self.events.last().is_some_and(|e| e.is_terminal()), "nothing is told after the end");
             assert!(self.snap.owed.is_empty() && self.snap.signals.is_empty());
-            let unconfirmed = self.snap.task.failure.as_ref().is_some_and(|f| f.message.contains("did not confirm"));
+            let unconfirmed = change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed"));
             assert!(self.live.is_empty() || unconfirmed, "a session outlives its task: {:?}", self.snap.task);
         }
     }

@@ -10,5 +10,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod model_check;
 mod submit;
 mod workflow_vectors;

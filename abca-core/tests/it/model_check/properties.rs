@@ -1,0 +1,99 @@
+//! What must always hold, and what must be possible.
+
+use abca_core::task::TaskStatus;
+use stateright::Property;
+
+use super::machine::Race;
+use super::world::{Breach, Process, Row, World};
+
+pub const ONE_END: &str = "at most one end, and nothing after it";
+pub const SLOTS: &str = "a slot is held exactly in the states that hold one";
+pub const CAP: &str = "never more holders than the cap";
+pub const FIFO: &str = "first in, first out";
+pub const NO_ORPHAN: &str = "no session runs once its task has ended";
+pub const NO_WORK: &str = "nothing works once its task has ended";
+pub const ONE_SESSION: &str = "one session of a task works at a time, and each is started once";
+pub const GATE: &str = "only the expected session registers";
+pub const FENCE: &str = "what an expired worker says is refused";
+pub const CAS: &str = "a commit lands on what it was decided on";
+pub const OWN_WORD: &str = "a repeated commit is recognised";
+pub const TABLE: &str = "the store refuses nothing that was decided";
+pub const LOOK_AHEAD: &str = "looking ahead sees what the store does";
+pub const INBOX: &str = "an end has read its inbox and owes nothing";
+pub const CANCEL: &str = "an accepted cancel is how the task ends";
+pub const ENDS: &str = "time alone ends every task";
+
+fn rows(w: &World, holds: impl Fn(usize, &Row) -> bool) -> bool {
+    w.rows.iter().enumerate().all(|(t, row)| holds(t, row))
+}
+
+fn status(row: &Row) -> TaskStatus {
+    row.snapshot().task.status
+}
+
+pub fn all() -> Vec<Property<Race>> {
+    vec![
+        Property::always(ONE_END, |_: &Race, w: &World| {
+            w.breach != Some(Breach::ChangedAfterEnd)
+                && rows(w, |t, row| u8::from(status(row).is_terminal()) == w.ends[t])
+        }),
+        Property::always(SLOTS, |_: &Race, w: &World| {
+            rows(w, |_, row| status(row).holds_slots() != row.snapshot().held.is_empty())
+        }),
+        Property::always(CAP, |m: &Race, w: &World| {
+            w.rows.iter().filter(|r| !r.snapshot().held.is_empty()).count() <= m.bounds.cap as usize
+        }),
+        Property::always(FIFO, |_: &Race, w: &World| w.breach != Some(Breach::Overtaken)),
+        Property::always(NO_ORPHAN, |m: &Race, w: &World| {
+            // Without tombstones a late start may still begin a session; the gate keeps it from doing anything.
+            !m.bounds.tombstones
+                || rows(w, |t, row| {
+                    !status(row).is_terminal() || w.unconfirmed[t] || !w.sessions[t].iter().any(|s| s.runs())
+                })
+        }),
+        Property::always(NO_WORK, |_: &Race, w: &World| {
+            rows(w, |t, row| {
+                !status(row).is_terminal()
+                    || w.unconfirmed[t]
+                    || w.sessions[t].iter().all(|s| s.process != Process::Working)
+            })
+        }),
+        Property::always(ONE_SESSION, |m: &Race, w: &World| {
+            w.sessions.iter().all(|s| {
+                s.iter().filter(|s| s.process == Process::Working).count() <= 1
+                    && (!m.bounds.tombstones || s.iter().filter(|s| s.runs()).count() <= 1)
+                    && s.iter().all(|s| s.starts <= if m.bounds.tombstones { 1 } else { 2 })
+            })
+        }),
+        Property::always(GATE, |_: &Race, w: &World| w.breach != Some(Breach::StrangeRegistration)),
+        Property::always(FENCE, |_: &Race, w: &World| w.breach != Some(Breach::ExpiredWord)),
+        Property::always(CAS, |_: &Race, w: &World| w.breach != Some(Breach::StaleWord)),
+        Property::always(OWN_WORD, |_: &Race, w: &World| w.breach != Some(Breach::OwnWordForgotten)),
+        Property::always(TABLE, |_: &Race, w: &World| w.breach != Some(Breach::RefusedChange)),
+        Property::always(LOOK_AHEAD, |_: &Race, w: &World| w.breach != Some(Breach::LookedAheadWrongly)),
+        Property::always(INBOX, |_: &Race, w: &World| {
+            rows(w, |_, row| {
+                !status(row).is_terminal() || (row.snapshot().signals.is_empty() && row.snapshot().owed.is_empty())
+            })
+        }),
+        Property::always(CANCEL, |_: &Race, w: &World| {
+            rows(w, |t, row| !status(row).is_terminal() || !w.cancels[t] || status(row) == TaskStatus::Cancelled)
+        }),
+        Property::always(ENDS, |m: &Race, w: &World| w.breach.is_some() || m.drain.ends(m, w)),
+        Property::sometimes("a task completes", |_: &Race, w: &World| {
+            rows(w, |_, row| status(row) == TaskStatus::Completed)
+        }),
+        Property::sometimes("a task fails", |_: &Race, w: &World| {
+            w.rows.iter().any(|r| status(r) == TaskStatus::Failed)
+        }),
+        Property::sometimes("a task is timed out", |_: &Race, w: &World| {
+            w.rows.iter().any(|r| status(r) == TaskStatus::TimedOut)
+        }),
+        Property::sometimes("a task is cancelled", |_: &Race, w: &World| {
+            w.rows.iter().any(|r| status(r) == TaskStatus::Cancelled)
+        }),
+        Property::sometimes("a lease is stolen under way", |_: &Race, w: &World| {
+            w.jobs.iter().flatten().any(|j| j.snapshot.epoch != w.rows[j.task].snapshot().epoch)
+        }),
+    ]
+}
