@@ -103,10 +103,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("GIT_PAGER", "cat"),
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_EDITOR", "true"),
-    ("GIT_AUTHOR_NAME", "abca agent"),
-    ("GIT_AUTHOR_EMAIL", "agent@abca.invalid"),
-    ("GIT_COMMITTER_NAME", "abca agent"),
-    ("GIT_COMMITTER_EMAIL", "agent@abca.invalid"),
+    ("GIT_AUTHOR_NAME", abca_core::names::GIT_NAME),
+    ("GIT_AUTHOR_EMAIL", abca_core::names::GIT_EMAIL),
+    ("GIT_COMMITTER_NAME", abca_core::names::GIT_NAME),
+    ("GIT_COMMITTER_EMAIL", abca_core::names::GIT_EMAIL),
     ("DEBIAN_FRONTEND", "noninteractive"),
 ];
 
