@@ -3,6 +3,7 @@
 //! A bare repository that no tool of the agent can reach. What comes from the remote stands under `refs/heads/` and
 //! `refs/tags/`; what comes from the hands only under `refs/abca/`. Its configuration is ours alone.
 
+mod fresh;
 mod history;
 mod push;
 mod served;
@@ -71,14 +72,20 @@ impl Bare {
             return Err(GitError::new(GitErrorKind::Conflict, OP, message));
         }
         let dir = &absolute(OP, dir)?;
-        let listing = list_remote(git, OP, remote).await?;
-        let base = choose_base(OP, remote, &listing, base_branch)?;
-        init(git, OP, dir, true, &base).await?;
+        let base = match base_branch {
+            Some(branch) => branch.to_owned(),
+            None => choose_base(OP, remote, &list_remote(git, OP, remote).await?, None)?,
+        };
+        fresh::make_bare(OP, dir, &base)?;
         let bare = Self { git: git.clone(), dir: dir.to_owned(), base_branch: base, limits: CloneLimits::default() };
-        bare.fetch_branches(remote, &[&bare.base_branch]).await?;
-        bare.call(OP).args(["symbolic-ref", "HEAD"]).arg(format!("refs/heads/{}", bare.base_branch)).run().await?;
+        if let Err(error) = bare.fetch_branches(remote, &[&bare.base_branch]).await {
+            // Only a clone that fails asks what there is: the answer says best what to do instead.
+            fresh::remove(OP, dir)?;
+            choose_base(OP, remote, &list_remote(git, OP, remote).await?, base_branch)?;
+            return Err(error);
+        }
         // Last, so that a clone that was cut short is not taken for a whole one.
-        bare.call(OP).args(["config", "abca.basebranch"]).arg(&bare.base_branch).run().await?;
+        fresh::mark_whole(OP, dir, &bare.base_branch)?;
         Ok(bare)
     }
 
@@ -126,6 +133,13 @@ impl Bare {
     /// # Errors
     /// As [`Bare::resolve`].
     pub async fn base_sha(&self) -> Result<String, GitError> {
+        // Nobody but us writes in this repository, and what was fetched stands in a file of its own.
+        let file = self.dir.join("refs/heads").join(&self.base_branch);
+        if let Ok(text) = tokio::fs::read_to_string(&file).await
+            && let Some(sha) = text.strip_suffix('\n').filter(|sha| is_sha(sha))
+        {
+            return Ok(sha.to_owned());
+        }
         self.resolve(&format!("refs/heads/{}", self.base_branch)).await
     }
 
@@ -242,7 +256,7 @@ pub(crate) fn absolute(op: &'static str, dir: &Path) -> Result<PathBuf, GitError
     })
 }
 
-/// Makes an empty repository without templates.
+/// Makes an empty repository without templates. Git finds out what the file system can.
 pub(crate) async fn init(git: &Git, op: &'static str, dir: &Path, bare: bool, branch: &str) -> Result<(), GitError> {
     let mut call = git.call(op).args(["init", "--quiet", "--template="]).arg(format!("--initial-branch={branch}"));
     if bare {

@@ -4,6 +4,7 @@
 //! runs inside the sandbox, through [`HandsExec`], and commits leave it over git's protocol ([`HandsRepo::hand_over`]).
 
 mod exec;
+mod objects;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,11 @@ impl HandsRepo {
         let dir = &absolute("create_hands", dir)?;
         let hands = Self::fill(git, from, dir, branch, start_sha).await?;
         let reset = git.call("create_hands").dir(dir).args(["reset", "--hard", "--quiet", start_sha, "--"]);
-        reset.run().await?;
+        if let Err(error) = reset.run().await {
+            // Most of all: there is no such commit.
+            from.resolve(start_sha).await?;
+            return Err(error);
+        }
         Ok(hands)
     }
 
@@ -133,7 +138,6 @@ impl HandsRepo {
             let message = format!("`{}` exists and is not empty", dir.display());
             return Err(GitError::new(GitErrorKind::Conflict, OP, message));
         }
-        from.resolve(sha).await?;
         init(git, OP, dir, false, branch).await?;
         let settings = [
             ("user.name", IDENTITY.0),
@@ -163,9 +167,7 @@ impl HandsRepo {
         let mut all = tokio::fs::read_to_string(&config).await.map_err(failed)?;
         all.push_str(&text);
         tokio::fs::write(&config, all).await.map_err(failed)?;
-        let call = git.call(OP).dir(dir).allow("file").args(["fetch", "--quiet", "--no-write-fetch-head"]);
-        let call = call.arg("--upload-pack").arg(Git::serving("upload-pack")).arg("--update-head-ok").arg("--");
-        call.arg(from.dir()).arg(format!("+{sha}:refs/heads/{branch}")).run().await?;
+        objects::give(OP, from.dir(), &dir.join(".git"), branch, sha).await?;
         Ok(Self { dir: dir.to_owned(), branch: branch.to_owned() })
     }
 

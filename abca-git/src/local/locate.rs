@@ -56,6 +56,9 @@ impl LocalForge {
         let real = tokio::fs::canonicalize(&path).await.map_err(io)?;
         drop(tokio::fs::read_dir(&real).await.map_err(io)?);
         let git = self.git()?;
+        if let Some(git_dir) = plain(&real) {
+            return Ok(Place { git, path: real, common: git_dir.clone(), git_dir });
+        }
         let call = git.call(op).read_only().dir(&real);
         // Git looks no higher than here: a folder inside a work tree is another thing than the repository.
         let call = call.env("GIT_CEILING_DIRECTORIES", real.parent().unwrap_or(Path::new("/")));
@@ -74,6 +77,27 @@ impl LocalForge {
             _ => Err(GitError::new(GitErrorKind::Corrupt, op, "git's answer to `rev-parse` cannot be read")),
         }
     }
+}
+
+/// The git folder of an ordinary repository, bare or with a work tree, seen by its files as git itself sees it. `None`: ask
+/// git, which knows linked work trees, submodules and what is wrong with the rest.
+fn plain(real: &Path) -> Option<PathBuf> {
+    let dot_git = real.join(".git");
+    let git_dir = match std::fs::symlink_metadata(&dot_git) {
+        Ok(found) if found.is_dir() => dot_git,
+        Ok(_) => return None,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => real.to_owned(),
+        Err(_) => return None,
+    };
+    let is_dir = |name: &str| git_dir.join(name).is_dir();
+    let head = std::fs::read_to_string(git_dir.join("HEAD")).ok()?;
+    let known_head = head.starts_with("ref: refs/") || is_sha(head.trim_end());
+    let whole = known_head && is_dir("objects") && is_dir("refs") && !git_dir.join("commondir").exists();
+    let config = std::fs::read_to_string(git_dir.join("config")).ok()?.to_ascii_lowercase();
+    // Other formats, and a work tree elsewhere, are git's to judge.
+    let ordinary = !config.contains("[extensions") && !config.contains("worktree") && !config.contains("[include");
+    let first = config.contains("repositoryformatversion = 0");
+    (whole && ordinary && first).then_some(git_dir)
 }
 
 async fn not_a_repository(git: &Git, op: &'static str, path: &Path) -> GitError {
@@ -99,15 +123,11 @@ impl Place {
 
     /// The branch that HEAD of this work tree is on, if it has commits; and whether there is no branch with commits at all.
     pub(super) async fn head(&self, op: &'static str) -> Result<(Option<String>, bool), GitError> {
-        let head = self.git.call(op).git_dir(&self.git_dir).read_only().args(["symbolic-ref", "--quiet", "HEAD"]);
-        let head = head.run_any().await?;
-        let any = self.call(op).read_only().args(["for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/"]);
-        let empty = any.run().await?.stdout.is_empty();
-        let name = String::from_utf8_lossy(&head.stdout).trim_end().strip_prefix("refs/heads/").map(str::to_owned);
-        match name {
-            Some(name) if self.branch(op, &name).await?.is_some() => Ok((Some(name), false)),
-            _ => Ok((None, empty)),
-        }
+        let call = self.git.call(op).git_dir(&self.git_dir).read_only();
+        let out = call.args(["for-each-ref", "--format=%(HEAD) %(refname)", "refs/heads/"]).run().await?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        let head = text.lines().find_map(|line| line.strip_prefix("* refs/heads/"));
+        Ok((head.map(str::to_owned), text.is_empty()))
     }
 
     /// The commit of a branch.
