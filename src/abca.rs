@@ -90,7 +90,7 @@ impl Abca {
         let now = inner.clock.now();
         let id = TaskId::from_parts(now, inner.ids.random());
         let submit = accept(task, user, id, now, None, &inner.platform)
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("{}: {}", e.field, e.message)).with_source(e))?;
+            .map_err(|e| Error::new(ErrorKind::Invalid, e.message.clone()).with_source(e))?;
         // The id makes a repeat of this very call the same task, also without an idempotency key.
         let mut tries = 0;
         let outcomes = loop {

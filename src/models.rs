@@ -7,7 +7,7 @@ use std::sync::Arc;
 use abca_core::model::{ModelClient, ModelError, ModelErrorKind, Price};
 use abca_core::time::IdSource;
 use abca_llm::{
-    AnthropicConfig, BedrockConfig, Match, ModelSpec, OpenAiConfig, Prices, ProviderConfig, Recorder, Retry,
+    AnthropicConfig, BedrockConfig, Match, ModelSpec, OpenAiConfig, Prices, ProviderConfig, Recorder, Replay, Retry,
     RetryConfig, connect,
 };
 use secrecy::SecretString;
@@ -126,9 +126,11 @@ impl ModelSettings {
                     "`{name}` needs a key or a server: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own"
                 ))
             }
-            ModelSpec::Replay(path) if !path.is_file() => {
+            ModelSpec::Replay(path) if !path.exists() => {
                 missing(format!("there is no trajectory at `{}`: give a file that `--record` wrote", path.display()))
             }
+            // Read whole, so that a file that is none is refused before anything is started.
+            ModelSpec::Replay(path) => Replay::open(path).map(drop),
             _ => Ok(()),
         }
     }
@@ -138,7 +140,7 @@ impl ModelSettings {
             ModelError::new(
                 ModelErrorKind::Config,
                 "model",
-                format!("no model is set; write one of:\n{}", ModelSpec::forms()),
+                format!("no model is set; {}", ModelSpec::forms()),
             )
         })
     }

@@ -113,10 +113,10 @@ pub(super) struct TaskArgs {
     #[arg(long, value_name = "MODEL", env = "ABCA_MODEL")]
     pub(super) model: Option<String>,
     /// Most model turns, 1 to 500 [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) max_turns: Option<u32>,
     /// Most to spend on the model in dollars, 0.01 to 100
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_hyphen_values = true)]
     pub(super) budget: Option<String>,
     /// Build command, run before and after the agent's work
     #[arg(long, value_name = "CMD")]
@@ -127,6 +127,9 @@ pub(super) struct TaskArgs {
     /// Lint command, run before and after the agent's work
     #[arg(long, value_name = "CMD")]
     pub(super) lint: Option<String>,
+    /// Longest run of one of these commands in seconds, 1 to 2592000 [default: 1800]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub(super) command_timeout: Option<u64>,
     /// The branch to start from and to propose to [default: the repository's]
     #[arg(long, value_name = "BRANCH")]
     pub(super) base: Option<String>,

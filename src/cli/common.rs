@@ -185,6 +185,24 @@ pub(super) fn builder(state: Option<PathBuf>) -> Result<Builder, Failed> {
     Ok(builder)
 }
 
+/// Ctrl-C, heard from now on: also what comes while nobody waits for it.
+#[derive(Debug)]
+pub(super) struct Interrupts(tokio::signal::unix::Signal);
+
+impl Interrupts {
+    pub(super) fn listen() -> Result<Self, Failed> {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+        signal.map(Self).map_err(|e| Failed::new(1, format!("Ctrl-C cannot be heard: {e}")))
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// A facade that only looks and asks; a worker elsewhere does the work.
 pub(super) async fn looking(state: Option<PathBuf>) -> Result<Arc<Abca>, Failed> {
     Ok(Arc::new(builder(state)?.worker(false).build().await?))

@@ -6,7 +6,7 @@ use std::process::Command;
 use abca_core::task::NewTask;
 
 use super::args::DemoArgs;
-use super::common::{Failed, Output, absolute, builder, session_limits, state_dir};
+use super::common::{Failed, Interrupts, Output, absolute, builder, session_limits, state_dir};
 use super::{is_json, run};
 use crate::models::ModelSettings;
 
@@ -52,8 +52,9 @@ pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs)
     let name = repo
         .to_str()
         .ok_or_else(|| Failed::new(2, "the state folder's path is not UTF-8: name another with --state"))?;
+    let mut interrupts = Interrupts::listen()?;
     let handle = abca.submit(NewTask::new(name, TASK).test("cargo test --quiet").budget_usd("1.00")).await?;
-    let code = run::attend(&abca, &handle, output).await?;
+    let code = run::attend(&abca, &handle, output, &mut interrupts).await?;
     if !is_json(output) && code == 0 {
         eprintln!();
         eprintln!("Look around:");

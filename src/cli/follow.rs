@@ -5,7 +5,7 @@ use std::time::Duration;
 use abca_core::EventSeq;
 use tokio::time::interval;
 
-use super::common::{Failed, Output};
+use super::common::{Failed, Interrupts, Output};
 use super::sight::Sight;
 use crate::{TaskHandle, TaskOutcome};
 
@@ -18,7 +18,7 @@ pub(super) enum Followed {
 }
 
 /// Shows a task's events until it ends or somebody presses Ctrl-C.
-pub(super) async fn follow(task: &TaskHandle, output: Output) -> Result<Followed, Failed> {
+pub(super) async fn follow(task: &TaskHandle, output: Output, interrupts: &mut Interrupts) -> Result<Followed, Failed> {
     let record = task.record().await?;
     let mut sight = Sight::new(output, record.spec.limits.max_turns);
     let mut events = task.events_after(EventSeq::ZERO);
@@ -34,7 +34,7 @@ pub(super) async fn follow(task: &TaskHandle, output: Output) -> Result<Followed
                 None => break true,
             },
             _ = ticks.tick() => sight.tick(),
-            _ = tokio::signal::ctrl_c() => break false,
+            () = interrupts.next() => break false,
         }
     };
     sight.close();

@@ -26,7 +26,11 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _nobody_reads = error.print();
+            if error.use_stderr() && wants_json() {
+                Failed::new(2, error.render().to_string().trim_end()).print(Output::Json);
+            } else {
+                let _nobody_reads = error.print();
+            }
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
@@ -53,6 +57,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(failed.code)
         }
     }
+}
+
+/// Whether a command line that could not be understood asks for JSON all the same.
+fn wants_json() -> bool {
+    let args: Vec<_> = std::env::args_os().collect();
+    args.iter().any(|a| a == "--output=json") || args.windows(2).any(|w| w[0] == "--output" && w[1] == "json")
 }
 
 async fn dispatch(cli: Cli) -> Result<u8, Failed> {

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use abca_core::Millis;
+use abca_core::blueprint::PlatformDefaults;
 use abca_core::git::{Numbered, PullRequest};
 use abca_core::task::{NewTask, TaskStatus};
 use serde_json::json;
 
 use super::args::{RunArgs, SubmitArgs, TaskArgs};
 use super::common::{
-    Failed, Output, builder, looking, model_name, model_settings, repo_name, say, session_limits, state_dir,
+    Failed, Interrupts, Output, builder, model_name, model_settings, repo_name, say, session_limits, state_dir,
 };
 use super::follow::{Followed, follow};
 use super::{is_json, pr, print_json, show};
@@ -49,6 +51,13 @@ fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
     Ok(task)
 }
 
+/// Limits that the operator of this command line sets for the task.
+fn platform(args: &TaskArgs) -> PlatformDefaults {
+    let mut platform = PlatformDefaults::default();
+    platform.limits.command_timeout_ms = args.command_timeout.map(Millis::secs);
+    platform
+}
+
 pub(super) async fn run(state: Option<PathBuf>, output: Output, args: RunArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.task.model.as_deref(), Some(&args.models))?;
     // Before anything is submitted: without a model nothing can come of it.
@@ -57,24 +66,34 @@ pub(super) async fn run(state: Option<PathBuf>, output: Output, args: RunArgs) -
     if args.detach {
         return detached(state, output, &args, task).await;
     }
-    let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
+    let builder = builder(state)?.models(settings).session_limits(session_limits(&args.hands));
+    let abca = builder.platform(platform(&args.task)).build().await?;
+    // From here on there is something to cancel.
+    let mut interrupts = Interrupts::listen()?;
     let handle = abca.submit(task).await?;
-    attend(&abca, &handle, output).await
+    attend(&abca, &handle, output, &mut interrupts).await
 }
 
 /// Watches a task that this process carries out. Ctrl-C cancels it; a second one leaves at once.
-pub(super) async fn attend(abca: &Abca, handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
+pub(super) async fn attend(
+    abca: &Abca,
+    handle: &TaskHandle,
+    output: Output,
+    interrupts: &mut Interrupts,
+) -> Result<u8, Failed> {
     if !is_json(output) {
         eprintln!("task {}", handle.id());
     }
-    let outcome = match follow(handle, output).await? {
+    let outcome = match follow(handle, output, interrupts).await? {
         Followed::Ended(outcome) => outcome,
         Followed::Interrupted => {
-            eprintln!("cancelling; Ctrl-C once more leaves at once");
+            if !is_json(output) {
+                eprintln!("cancelling; Ctrl-C once more leaves at once");
+            }
             handle.cancel().await?;
             let outcome = tokio::select! {
                 outcome = handle.outcome() => outcome?,
-                _ = tokio::signal::ctrl_c() => return Ok(130),
+                () = interrupts.next() => return Ok(130),
             };
             print_outcome(abca, output, &outcome).await?;
             abca.shutdown().await;
@@ -107,7 +126,7 @@ pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullR
 
 pub(super) async fn submit(state: Option<PathBuf>, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
     let task = new_task(&args.task)?;
-    let abca = looking(state).await?;
+    let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
     let handle = abca.submit(task).await?;
     submitted(&handle, output)
 }
@@ -124,7 +143,7 @@ fn submitted(handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
 /// Submits, and leaves the work to a worker in the background that ends when nothing is left to do.
 async fn detached(state: Option<PathBuf>, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
     let dir = state_dir(state.clone())?;
-    let abca = looking(state).await?;
+    let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
     let handle = abca.submit(task).await?;
     let log = dir.join("worker.log");
     let log_file = std::fs::OpenOptions::new()

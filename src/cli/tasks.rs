@@ -8,7 +8,7 @@ use abca_core::{Clock, EventSeq};
 use serde_json::json;
 
 use super::args::ListArgs;
-use super::common::{Failed, Output, find, looking, repo_name, say};
+use super::common::{Failed, Interrupts, Output, find, looking, repo_name, say};
 use super::follow::{Followed, follow};
 use super::{is_json, print_json, run, show};
 use crate::CancelAnswer;
@@ -93,6 +93,7 @@ pub(super) async fn events(
         }
         return Ok(0);
     }
+    let mut interrupts = Interrupts::listen()?;
     let mut events = handle.events_after(EventSeq(after));
     loop {
         tokio::select! {
@@ -105,7 +106,7 @@ pub(super) async fn events(
                 }
                 None => return Ok(0),
             },
-            _ = tokio::signal::ctrl_c() => return Ok(130),
+            () = interrupts.next() => return Ok(130),
         }
     }
 }
@@ -113,7 +114,7 @@ pub(super) async fn events(
 pub(super) async fn watch(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
-    match follow(&handle, output).await? {
+    match follow(&handle, output, &mut Interrupts::listen()?).await? {
         Followed::Ended(outcome) => run::print_outcome(&abca, output, &outcome).await,
         Followed::Interrupted => Ok(130),
     }

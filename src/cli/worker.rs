@@ -7,7 +7,7 @@ use abca_core::task::TaskStatus;
 use serde_json::json;
 
 use super::args::WorkerArgs;
-use super::common::{Failed, Output, builder, model_settings, session_limits};
+use super::common::{Failed, Interrupts, Output, builder, model_settings, session_limits};
 use super::is_json;
 use crate::Abca;
 
@@ -17,6 +17,7 @@ const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 pub(super) async fn worker(state: Option<PathBuf>, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.model.as_deref(), Some(&args.models))?;
     let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
+    let ended = endings()?;
     let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();
     if is_json(output) {
         super::common::say(&json!({ "worker": "started", "state": shown }).to_string());
@@ -24,7 +25,7 @@ pub(super) async fn worker(state: Option<PathBuf>, output: Output, args: WorkerA
         eprintln!("worker on {shown}; Ctrl-C drains and ends it, sessions go on");
     }
     let interrupted = tokio::select! {
-        () = terminated() => true,
+        () = ended => true,
         done = idle(&abca, args.until_idle) => { done?; false }
     };
     abca.shutdown().await;
@@ -46,16 +47,16 @@ async fn idle(abca: &Abca, wanted: bool) -> Result<(), Failed> {
     }
 }
 
-/// Ctrl-C, or a polite kill.
-async fn terminated() {
+/// Ctrl-C, or a polite kill: heard from now on.
+fn endings() -> Result<impl Future<Output = ()>, Failed> {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut term) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = term.recv() => {}
-            }
+    let mut interrupts = Interrupts::listen()?;
+    let mut term =
+        signal(SignalKind::terminate()).map_err(|e| Failed::new(1, format!("SIGTERM cannot be heard: {e}")))?;
+    Ok(async move {
+        tokio::select! {
+            () = interrupts.next() => {}
+            _ = term.recv() => {}
         }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
+    })
 }

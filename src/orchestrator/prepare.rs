@@ -107,8 +107,8 @@ fn check_permission(task: &Task, found: &Repository) -> Result<(), PrepareFailur
     if found.permission >= needed {
         return Ok(());
     }
-    let detail = format!("`{}` allows `{:?}`, but the task needs `{needed:?}`", found.repo, found.permission);
-    Err(preflight("INSUFFICIENT_GITHUB_REPO_PERMISSIONS", &detail.to_lowercase()))
+    let words = format!("allows `{:?}`, but the task needs `{needed:?}`", found.permission).to_lowercase();
+    Err(preflight("INSUFFICIENT_GITHUB_REPO_PERMISSIONS", &format!("`{}` {words}", found.repo)))
 }
 
 fn base_branch(task: &Task, found: Repository) -> Result<String, PrepareFailure> {

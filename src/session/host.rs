@@ -166,7 +166,7 @@ impl Shell for Host {
         let done = match client.exec(request, |_| {}).await {
             Ok(done) => done,
             Err(error) if error.kind() == HandsErrorKind::Died => {
-                let output = format!("the command was killed together with its tool server: {error}");
+                let output = format!("the command was killed together with the process that ran it: {error}");
                 return Ok(ShellRun { status: None, timed_out: false, output });
             }
             Err(error) => return Err(error.to_string()),
@@ -176,7 +176,11 @@ impl Shell for Host {
             ExecEnd::Exited(code) => ShellRun { status: Some(code), timed_out: false, output },
             ExecEnd::Signaled(signal) => ShellRun { status: Some(128 + signal), timed_out: false, output },
             ExecEnd::TimedOut => ShellRun { status: None, timed_out: true, output },
-            ExecEnd::Cancelled | ExecEnd::Lost => ShellRun { status: None, timed_out: false, output },
+            ExecEnd::Cancelled => ShellRun { status: None, timed_out: false, output },
+            ExecEnd::Lost => {
+                let output = format!("{output}\nthe command was killed together with the process that ran it");
+                ShellRun { status: None, timed_out: false, output }
+            }
         })
     }
 }

@@ -436,7 +436,7 @@ fn parent_of(pid: i32) -> Option<i32> {
 }
 
 fn io_error(what: &'static str, source: std::io::Error) -> ComputeError {
-    ComputeError::new(ComputeErrorKind::Internal, "sandbox", what).with_source(source)
+    ComputeError::new(ComputeErrorKind::Internal, "sandbox", format!("{what}: {source}")).with_source(source)
 }
 
 fn checked(mut spec: SandboxSpec) -> Result<SandboxSpec, ComputeError> {

@@ -16,6 +16,7 @@ pub(super) fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
         Some(13) => (Kind::Full, "the disk or the database's quota is full; free some space, then repeat"),
         Some(8) => (Kind::Unavailable, "the database or its folder is read-only; make it writable"),
         Some(3 | 14 | 23) => (Kind::Unavailable, "the database cannot be opened; check the folder and its permissions"),
+        Some(10) if is_no_space(error) => (Kind::Full, "the disk is full; free some space, then repeat"),
         Some(10) => (Kind::Unavailable, "the disk did not read or write; check the file system"),
         Some(11) => (Kind::Corrupt, "the database file is damaged; restore a backup, or save what `.recover` finds"),
         Some(26) => (Kind::Incompatible, "the file is not an SQLite database; choose another folder"),
@@ -31,6 +32,12 @@ pub(super) fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
             _ => (Kind::Unavailable, "the connection to the database failed"),
         },
     }
+}
+
+/// Whether an I/O error is one that a full disk gives: the index of the log beside the database could not grow.
+fn is_no_space(error: &sqlx::Error) -> bool {
+    const SHM_SIZE: &str = "4874";
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == SHM_SIZE)
 }
 
 /// An error of an operation that changed nothing.

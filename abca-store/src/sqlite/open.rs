@@ -8,7 +8,7 @@ use abca_core::store::{StoreError, StoreErrorKind};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection, SqlitePool};
 
-use super::error::{code, convert};
+use super::error::{classify, code};
 use super::schema::{APPLICATION_ID, MIGRATIONS, version};
 
 /// Where a database is and how it is used.
@@ -101,9 +101,9 @@ impl SqliteConfig {
     }
 
     fn failed(&self, e: sqlx::Error) -> StoreError {
-        let e = convert("open", e);
-        let message = format!("`{}`: {}", self.file().display(), e.message());
-        StoreError::new(e.kind(), "open", message).with_source(e)
+        let (kind, advice) = classify(&e);
+        let message = format!("`{}`: {advice} ({e})", self.file().display());
+        StoreError::new(kind, "open", message).with_source(e)
     }
 
     fn prepare_file(&self) -> Result<(), StoreError> {

@@ -1,0 +1,10 @@
+//! The real program from end to end: odd repositories, odd machines, odd input. Only the model is written by hand.
+
+mod commands;
+mod contents;
+mod demo;
+mod input;
+mod operate;
+mod place;
+mod repositories;
+mod states;
