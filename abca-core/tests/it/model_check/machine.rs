@@ -391,7 +391,7 @@ impl Race {
                     w.note(Breach::OwnWordForgotten);
                 }
                 // As the driver: the same lease goes on from what is there now.
-                job.observations.retain(|o| keeps(o));
+                job.observations.retain(keeps);
                 job.snapshot = Arc::new(w.rows[t].snapshot().clone());
                 Some((job, None))
             }

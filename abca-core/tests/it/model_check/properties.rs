@@ -21,7 +21,35 @@ pub const TABLE: &str = "the store refuses nothing that was decided";
 pub const LOOK_AHEAD: &str = "looking ahead sees what the store does";
 pub const INBOX: &str = "an end has read its inbox and owes nothing";
 pub const CANCEL: &str = "an accepted cancel is how the task ends";
+pub const LATE_START: &str = "a late start begins what was stopped";
+pub const COMPLETES: &str = "every task completes";
+pub const FAILS: &str = "a task fails";
+pub const TIMES_OUT: &str = "a task is timed out";
+pub const IS_CANCELLED: &str = "a task is cancelled";
+pub const AWAITS: &str = "a human is awaited";
+pub const AGAIN: &str = "a second attempt is at work";
+pub const QUEUES: &str = "a task queues";
+pub const ZOMBIE: &str = "a worker acts on a lease that was taken from it";
 pub const ENDS: &str = "time alone ends every task";
+
+pub const ALWAYS: [&str; 16] = [
+    ONE_END,
+    SLOTS,
+    CAP,
+    FIFO,
+    NO_ORPHAN,
+    NO_WORK,
+    ONE_SESSION,
+    GATE,
+    FENCE,
+    CAS,
+    OWN_WORD,
+    TABLE,
+    LOOK_AHEAD,
+    INBOX,
+    CANCEL,
+    ENDS,
+];
 
 fn rows(w: &World, holds: impl Fn(usize, &Row) -> bool) -> bool {
     w.rows.iter().enumerate().all(|(t, row)| holds(t, row))
@@ -29,6 +57,10 @@ fn rows(w: &World, holds: impl Fn(usize, &Row) -> bool) -> bool {
 
 fn status(row: &Row) -> TaskStatus {
     row.snapshot().task.status
+}
+
+fn any(w: &World, wanted: TaskStatus) -> bool {
+    w.rows.iter().any(|r| status(r) == wanted)
 }
 
 pub fn all() -> Vec<Property<Race>> {
@@ -80,19 +112,20 @@ pub fn all() -> Vec<Property<Race>> {
             rows(w, |t, row| !status(row).is_terminal() || !w.cancels[t] || status(row) == TaskStatus::Cancelled)
         }),
         Property::always(ENDS, |m: &Race, w: &World| w.breach.is_some() || m.drain.ends(m, w)),
-        Property::sometimes("a task completes", |_: &Race, w: &World| {
-            rows(w, |_, row| status(row) == TaskStatus::Completed)
+        Property::sometimes(COMPLETES, |_: &Race, w: &World| rows(w, |_, row| status(row) == TaskStatus::Completed)),
+        Property::sometimes(FAILS, |_: &Race, w: &World| any(w, TaskStatus::Failed)),
+        Property::sometimes(TIMES_OUT, |_: &Race, w: &World| any(w, TaskStatus::TimedOut)),
+        Property::sometimes(IS_CANCELLED, |_: &Race, w: &World| any(w, TaskStatus::Cancelled)),
+        Property::sometimes(AWAITS, |_: &Race, w: &World| any(w, TaskStatus::AwaitingApproval)),
+        Property::sometimes(QUEUES, |_: &Race, w: &World| any(w, TaskStatus::Queued)),
+        Property::sometimes(AGAIN, |_: &Race, w: &World| {
+            w.sessions.iter().any(|s| s.iter().skip(1).any(|s| s.process == Process::Working))
         }),
-        Property::sometimes("a task fails", |_: &Race, w: &World| {
-            w.rows.iter().any(|r| status(r) == TaskStatus::Failed)
+        Property::sometimes(LATE_START, |m: &Race, w: &World| {
+            // Where the backend refuses it, there is nothing to find.
+            m.bounds.tombstones || w.sessions.iter().flatten().any(|s| s.tomb && s.runs())
         }),
-        Property::sometimes("a task is timed out", |_: &Race, w: &World| {
-            w.rows.iter().any(|r| status(r) == TaskStatus::TimedOut)
-        }),
-        Property::sometimes("a task is cancelled", |_: &Race, w: &World| {
-            w.rows.iter().any(|r| status(r) == TaskStatus::Cancelled)
-        }),
-        Property::sometimes("a lease is stolen under way", |_: &Race, w: &World| {
+        Property::sometimes(ZOMBIE, |_: &Race, w: &World| {
             w.jobs.iter().flatten().any(|j| j.snapshot.epoch != w.rows[j.task].snapshot().epoch)
         }),
     ]
