@@ -221,9 +221,7 @@ impl SessionsHere {
             ModelSource::Settings(settings) => {
                 // The task's own model, where it names one, travels in the payload.
                 let model: Option<String> = serde_json::from_str(&start.payload).unwrap_or_default();
-                let connected = settings
-                    .connect(model.as_deref(), self.ids.clone(), start.attempt > 1)
-                    .await?;
+                let connected = settings.connect(model.as_deref(), self.ids.clone(), start.attempt > 1).await?;
                 Ok((connected, settings.max_output_tokens, settings.secrets().into_values().collect()))
             }
         }
