@@ -68,7 +68,13 @@ fn short_path(path: &str) -> String {
 pub(super) fn task(task: &Task, now: Timestamp) {
     let mut rows: Vec<(&str, String)> = vec![
         ("task", task.id.to_string()),
-        ("status", format!("{} for {}", task.status, task.completed_at.unwrap_or(now).since(task.status_at))),
+        (
+            "status",
+            match task.completed_at {
+                Some(end) => format!("{} after {}", task.status, end.since(task.created_at)),
+                None => format!("{} for {}", task.status, now.since(task.status_at)),
+            },
+        ),
         ("submitted", format!("{} by {}", task.created_at, task.user)),
         ("repository", task.spec.repo.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("what", what(task, 400)),
@@ -311,6 +317,7 @@ fn entry(entry: &LogEntry) -> (&'static str, String) {
                 .collect::<Vec<_>>()
                 .join(", "),
         ),
+        LogEntry::PushIntended { branch, sha } => ("pushing", format!("{branch} at {}", short_sha(sha))),
         LogEntry::Pushed { branch, sha } => ("pushed", format!("{branch} at {}", short_sha(sha))),
         LogEntry::PullRequestOpened { number, url } => ("proposed", format!("pull request #{number} {url}")),
         LogEntry::AgentEnded { failure, answer } => {
