@@ -166,13 +166,12 @@ fn price(text: &str) -> Result<Price, Failed> {
 
 /// What the hands may use.
 pub(super) fn session_limits(args: &HandsArgs) -> SessionLimits {
-    let mut limits = SessionLimits::default();
-    limits.network = match args.network {
+    let network = match args.network {
         Network::Off => NetworkMode::Off,
         Network::Host => NetworkMode::Host,
     };
-    limits.sandbox = if args.unsandboxed { SandboxMode::Unsandboxed } else { SandboxMode::Required };
-    limits
+    let sandbox = if args.unsandboxed { SandboxMode::Unsandboxed } else { SandboxMode::Required };
+    SessionLimits { network, sandbox, ..SessionLimits::default() }
 }
 
 /// A builder over a state folder, in this user's name.
