@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) state: Option<StateDir>,
     pub(crate) worker: Option<Worker>,
     pub(crate) server: Option<LinkServer>,
+    pub(crate) sweeper: Option<tokio_util::task::AbortOnDropHandle<()>>,
 }
 
 impl fmt::Debug for Abca {

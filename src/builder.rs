@@ -28,6 +28,7 @@ use crate::orchestrator::{
 };
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
+use crate::sweep;
 
 /// What a compute strategy of the embedder's own is made from. See [`Builder::compute_with`].
 #[derive(Debug, Clone)]
@@ -281,6 +282,7 @@ impl Builder {
             state: state.clone(),
             worker: None,
             server: None,
+            sweeper: None,
         };
         if self.worker.unwrap_or(true) {
             let link = Arc::new(StoreLink::new(store.clone(), clock.clone(), bell.clone()));
@@ -353,6 +355,7 @@ impl Builder {
             }
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
             inner.worker = Some(Worker::start(parts, self.worker_config));
+            inner.sweeper = state.as_ref().map(|state| sweep::start(state.work_dir()));
         }
         Ok(Abca { inner: Arc::new(inner) })
     }

@@ -18,6 +18,7 @@ mod outcome;
 pub mod session;
 mod sessions;
 mod state;
+mod sweep;
 
 pub use self::abca::Abca;
 pub use abca_core::event::{Event, EventType};

@@ -122,7 +122,7 @@ fn rooted(model: String) -> String {
 }
 
 fn work_root(state: &StateDir) -> PathBuf {
-    state.path().join("work")
+    state.work_dir()
 }
 
 fn hidden(state: &StateDir) -> Vec<PathBuf> {

@@ -66,6 +66,11 @@ impl StateDir {
         &self.0
     }
 
+    /// The folder of the sessions' workspaces, one per task.
+    pub fn work_dir(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
     /// The folder of the workers' sockets.
     pub fn link_dir(&self) -> PathBuf {
         self.0.join("link")

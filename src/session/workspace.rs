@@ -11,7 +11,7 @@ use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
 use abca_core::prompt::{ProjectSettings, SETTINGS_PATH};
 use abca_core::task::{Failure, FailureReason};
-use abca_git::{Bare, ExecOutput, Git, HandsExec, HandsRepo, ServedGuard, ServedRepo};
+use abca_git::{Bare, DiffStat, ExecOutput, Git, HandsExec, HandsRepo, ServedGuard, ServedRepo};
 use async_trait::async_trait;
 
 use super::hands::{
@@ -41,9 +41,9 @@ pub(crate) enum Origin {
     Cloned,
     /// An earlier session of this task left it here, whole.
     Kept,
-    /// Made from the checkpoint after that turn.
+    /// Made from the checkpoint after that turn, or from a later one.
     Restored {
-        /// The turn.
+        /// The turn; 0 when no checkpoint was logged.
         turn: u32,
     },
 }
@@ -110,12 +110,17 @@ impl Workspace {
             // The mount point of the sandbox has to stay: only its content is made.
             let remote = making.provider.remote(&making.source).await?;
             let bare = Bare::clone(&git, &remote, &bare_dir(&dir), Some(making.base_branch)).await?;
-            let (repo, origin) = match &making.checkpoint {
-                Some((turn, sha)) if bare.fetch_ref(&remote, &wip_ref(making.task)).await?.is_some() => {
-                    let repo = HandsRepo::resume(&git, &bare, &tree, making.branch, sha).await?;
-                    (repo, Origin::Restored { turn: *turn })
+            // The ref may be ahead of the log: a session may die between saving its work and saying so.
+            let saved = match making.made_before {
+                true => bare.fetch_ref(&remote, &wip_ref(making.task)).await?,
+                false => None,
+            };
+            let (repo, origin) = match saved {
+                Some(sha) => {
+                    let repo = HandsRepo::resume(&git, &bare, &tree, making.branch, &sha).await?;
+                    (repo, Origin::Restored { turn: making.checkpoint.as_ref().map_or(0, |(turn, _)| *turn) })
                 }
-                Some(_) | None => {
+                None => {
                     let start = bare.base_sha().await?;
                     (HandsRepo::create(&git, &bare, &tree, making.branch, &start).await?, Origin::Cloned)
                 }
@@ -197,20 +202,29 @@ impl Workspace {
         self.bare.push(&remote, branch, sha, before).await
     }
 
+    /// What a branch that was pushed changed, fetched if it is not here.
+    pub(crate) async fn diff_of_branch(&self, branch: &str, sha: &str, base: &str) -> Result<DiffStat, GitError> {
+        if self.bare.resolve(sha).await.is_err() {
+            let remote = self.provider.remote(&self.source).await?;
+            self.bare.fetch_branches(&remote, &[branch]).await?;
+        }
+        self.bare.diff_stat(base, sha).await
+    }
+
     /// Removes the hidden ref at the remote: the work is on its branch.
     pub(crate) async fn drop_checkpoint(&self) -> Result<(), GitError> {
         let remote = self.provider.remote(&self.source).await?;
         self.bare.delete_ref(&remote, &wip_ref(self.task)).await
     }
 
-    /// Ends the hands and removes the folders.
+    /// Ends the hands and gives the folders up. Removing a large tree takes seconds, and the task waits for our end: the
+    /// worker's sweeper does it.
     pub(crate) async fn remove(self) {
         self.hands.discard().await;
         let dir = self.dir.clone();
         drop(self);
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&dir)).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "a workspace could not be removed");
+        if let Err(error) = crate::sweep::give_up(&dir) {
+            tracing::warn!(%error, "a workspace could not be given up");
         }
     }
 }
