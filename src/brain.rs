@@ -7,6 +7,7 @@ use abca_core::compute::StartSession;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelError;
 use abca_core::task::{Failure, FailureReason};
+use abca_core::text::Screen;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -103,7 +104,9 @@ async fn parts(
 
 /// A model that cannot even be connected: trying again as it is would not help.
 pub(crate) fn no_model(error: &ModelError) -> Failure {
-    Failure::new(FailureReason::Model, format!("the model cannot be used: {error}"))
+    // An address may hold a password.
+    let text = Screen::default().scrub(&format!("the model cannot be used: {error}")).text;
+    Failure::new(FailureReason::Model, text)
 }
 
 /// A token that SIGTERM and SIGINT cancel.

@@ -279,6 +279,7 @@ impl AgentLoop<'_> {
             | LogEntry::ContextTrimmed { .. }
             | LogEntry::Checkpoint { .. }
             | LogEntry::Verified { .. }
+            | LogEntry::PushIntended { .. }
             | LogEntry::Pushed { .. }
             | LogEntry::PullRequestOpened { .. } => {}
         }

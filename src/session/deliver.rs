@@ -1,7 +1,7 @@
 //! Delivery: trailers, push, pull request. Each is found rather than repeated when it was done before.
 
 use abca_core::event::{EventType, NewEvent};
-use abca_core::git::OpenPullRequest;
+use abca_core::git::{GitError, GitErrorKind, OpenPullRequest};
 use abca_core::prompt::{PullRequestText, pull_request_text};
 use abca_core::session::{LogEntry, SessionState};
 use abca_core::task::{DiffStat, Failure, FailureReason, Prepared, PullRequestRef, Task};
@@ -40,6 +40,21 @@ pub(crate) enum Undelivered {
     Failed(Failure),
 }
 
+/// What an earlier session delivered, as the log tells; it died before it could report.
+pub(crate) async fn delivered_before(state: &SessionState, workspace: &Workspace) -> Option<Delivered> {
+    let (branch, head_sha) = state.pushed.clone()?;
+    let pull_request = state.pull_request.clone()?;
+    let diff = match workspace.diff_of_branch(&branch, &head_sha, &state.base.as_ref()?.1).await {
+        Ok(diff) => DiffStat { files: diff.files.len() as u64, insertions: diff.added(), deletions: diff.removed() },
+        // Gone since, or moved on: what was delivered stays delivered.
+        Err(error) => {
+            tracing::warn!(%error, "the delivered branch cannot be read");
+            DiffStat::default()
+        }
+    };
+    Some(Delivered { branch, head_sha, pull_request, diff })
+}
+
 /// Pushes the branch and opens its pull request.
 pub(crate) async fn deliver(
     work: Work<'_>,
@@ -70,8 +85,13 @@ pub(crate) async fn deliver(
     if journal.ears().stopped().is_cancelled() {
         return Ok(Err(Undelivered::Stopped));
     }
-    let before = state.pushed.as_ref().map(|(_, sha)| sha.clone());
-    if let Err(error) = workspace.push(&branch, &head_sha, before.as_deref()).await {
+    // What the branch may be there: nothing, what was pushed, or what a session pushed that died before it could say so.
+    let mut before = vec![state.pushed.as_ref().map(|(_, sha)| sha.clone())];
+    before.extend(state.push_intended.iter().rev().cloned().map(Some));
+    let entry = LogEntry::PushIntended { branch: branch.clone(), sha: head_sha.clone() };
+    state.apply(&entry);
+    journal.write(vec![entry], Vec::new()).await?;
+    if let Err(error) = push(workspace, &branch, &head_sha, &before).await {
         return Ok(Err(fail(&error)));
     }
     let entry = LogEntry::Pushed { branch: branch.clone(), sha: head_sha.clone() };
@@ -120,4 +140,17 @@ pub(crate) async fn deliver(
         .with("details", opened.title);
     journal.write(vec![entry], vec![event]).await?;
     Ok(Ok(Delivered { branch, head_sha, pull_request, diff: work.diff }))
+}
+
+/// Pushes over any of these, and over nothing else.
+async fn push(workspace: &Workspace, branch: &str, sha: &str, before: &[Option<String>]) -> Result<(), GitError> {
+    let mut outcome = Ok(());
+    for expect in before {
+        outcome = workspace.push(branch, sha, expect.as_deref()).await;
+        match &outcome {
+            Err(error) if error.kind() == GitErrorKind::Conflict => {}
+            Ok(()) | Err(_) => break,
+        }
+    }
+    outcome
 }

@@ -76,6 +76,12 @@ impl Pipeline {
         }
         let report = report_of(self.task.id, &self.state, &self.screen, verdict, failure, outcome);
         self.journal.report(&report).await?;
+        // Not before the report: a session that dies in between is taken up from there.
+        if let Some(workspace) = workspace.as_ref().filter(|_| verdict == Verdict::Succeeded)
+            && let Err(error) = workspace.drop_checkpoint().await
+        {
+            tracing::warn!(%error, "the hidden ref could not be removed");
+        }
         if let Some(workspace) = workspace.and_then(Arc::into_inner)
             && verdict != Verdict::Cancelled
         {
@@ -84,11 +90,10 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Partial work stays on its ref; delivered work needs it no more.
+    /// Partial work stays on its ref.
     async fn last_checkpoint(&mut self, workspace: &Workspace, verdict: Verdict) {
         let saved = match verdict {
-            Verdict::Succeeded => workspace.drop_checkpoint().await.map(|()| None),
-            Verdict::NothingToDo => Ok(None),
+            Verdict::Succeeded | Verdict::NothingToDo => Ok(None),
             Verdict::Failed | Verdict::Cancelled => workspace.checkpoint().await.map(Some),
         };
         match saved {
@@ -117,6 +122,10 @@ impl Pipeline {
         };
         let workspace = self.clone_repo(source, &prepared).await?;
         *slot = Some(workspace.clone());
+        if let Some(delivered) = deliver::delivered_before(&self.state, &workspace).await {
+            let answer = self.state.ended.clone().map(|end| end.answer);
+            return Ok(Outcome { answer, delivered: Some(delivered), nothing_to_do: false });
+        }
         let mut host = self.host(&workspace, workflow).await?;
         self.baseline(&mut host).await?;
         if self.state.ended.is_none() {
@@ -168,6 +177,7 @@ impl Pipeline {
         let detail = match &origin {
             Origin::Cloned => "cloned".to_owned(),
             Origin::Kept => "taken up where the last session left it".to_owned(),
+            Origin::Restored { turn: 0 } => "restored from a checkpoint".to_owned(),
             Origin::Restored { turn } => format!("restored from the checkpoint after turn {turn}"),
         };
         let mut more = Vec::new();
@@ -489,8 +499,8 @@ fn lost_work(origin: &Origin, state: &SessionState) -> Option<String> {
         Origin::Kept => None,
         Origin::Restored { turn } if *turn >= state.changed_turn => None,
         Origin::Restored { turn } => Some(format!(
-            "Your session was moved to another machine. The work tree is as it was after turn {turn}: changes that \
-             you made later are gone. Look before you go on."
+            "Your session was moved to another machine. The work tree is as it was after turn {turn} or a little later: \
+             newer changes of yours are gone. Look before you go on."
         )),
         Origin::Cloned if state.changed_turn == 0 => None,
         Origin::Cloned => Some(

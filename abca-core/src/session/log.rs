@@ -184,6 +184,13 @@ pub enum LogEntry {
         /// Their results so far.
         results: Vec<Verification>,
     },
+    /// The branch is about to be pushed: what a session that dies now leaves there is known for its own.
+    PushIntended {
+        /// The branch.
+        branch: String,
+        /// The commit that will be at its head.
+        sha: String,
+    },
     /// The branch is pushed.
     Pushed {
         /// The branch.

@@ -291,8 +291,11 @@ impl Machine {
                 if text.trim().is_empty() {
                     self.steers.push("You answered with neither text nor a tool call. Go on with the task, or say that you are done.".to_owned());
                     self.unfinished(out);
-                } else {
+                } else if self.nudges.is_empty() {
                     self.end(None, text, out);
+                } else {
+                    // Done, but for a word that the agent has not heard.
+                    self.go_on(out);
                 }
             }
         }

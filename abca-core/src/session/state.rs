@@ -78,6 +78,8 @@ pub struct SessionState {
     pub checkpoint: Option<(u32, String)>,
     /// The last turn in which a tool ran that may have changed files.
     pub changed_turn: u32,
+    /// Commits that were about to be pushed as the branch's head, in order: each may be there.
+    pub push_intended: Vec<String>,
     /// The pushed branch and its head.
     pub pushed: Option<(String, String)>,
     /// The pull request.
@@ -118,6 +120,7 @@ impl Default for SessionState {
             heard: BTreeSet::new(),
             checkpoint: None,
             changed_turn: 0,
+            push_intended: Vec::new(),
             pushed: None,
             pull_request: None,
             ended: None,
@@ -220,6 +223,7 @@ impl SessionState {
             LogEntry::ContextTrimmed { before } => self.trim(*before),
             LogEntry::Checkpoint { turn, sha } => self.checkpoint = Some((*turn, sha.clone())),
             LogEntry::Verified { results } => self.verification.clone_from(results),
+            LogEntry::PushIntended { sha, .. } => self.push_intended.push(sha.clone()),
             LogEntry::Pushed { branch, sha } => self.pushed = Some((branch.clone(), sha.clone())),
             LogEntry::PullRequestOpened { number, url } => {
                 self.pull_request = Some(PullRequestRef { number: *number, url: url.clone() });

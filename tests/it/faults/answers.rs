@@ -68,7 +68,9 @@ async fn an_unknown_tool_and_broken_arguments() {
     assert_eq!(place.on_branch(&outcome, "ran.log"), "good\n");
     let asks = model.asks();
     let told = |n: usize| result_of(&asks[1], &format!("toolu_0_{n}"));
-    for (n, words) in [(0, "there is no tool `LaunchMissiles`; there are: "), (1, "JSON"), (2, "command"), (3, "file_path")] {
+    for (n, words) in
+        [(0, "there is no tool `LaunchMissiles`; there are: "), (1, "JSON"), (2, "command"), (3, "file_path")]
+    {
         let result = told(n);
         assert_eq!(result["is_error"], true, "{result}");
         assert!(result.to_string().contains(words), "{result}");
@@ -82,7 +84,10 @@ async fn the_same_call_for_ever() {
     let (_, failure) = fails(&model, FailureReason::MaxTurns, "the agent is stuck").await;
     assert!(failure.message.contains("Bash"), "{failure:?}");
     assert!(model.calls() < 20, "{}", model.calls());
-    assert!(model.asks().iter().any(|a| a.last().matches("text").count() > 1 && a.last().contains("same")), "it was warned");
+    assert!(
+        model.asks().iter().any(|a| a.last().matches("text").count() > 1 && a.last().contains("same")),
+        "it was warned"
+    );
 }
 
 #[tokio::test]
@@ -115,9 +120,8 @@ async fn twenty_tools_at_once_and_two_megabytes() {
 
 #[tokio::test]
 async fn a_refusal() {
-    let model = Model::start(|_: &Ask| {
-        Answer::Say(vec![json!({"type": "text", "text": "I will not do that."})], "refusal")
-    });
+    let model =
+        Model::start(|_: &Ask| Answer::Say(vec![json!({"type": "text", "text": "I will not do that."})], "refusal"));
     let (_, failure) = fails(&model, FailureReason::Refusal, "I will not do that.").await;
     assert_eq!(failure.message, "the model refused: I will not do that.");
     assert_eq!(model.calls(), 1);
@@ -150,7 +154,8 @@ async fn streams_that_always_break_end_the_task_once() {
 #[tokio::test]
 async fn a_context_that_is_too_long_is_trimmed_once() {
     let long = |ask: &Ask| {
-        let blocks: Vec<Value> = tool_blocks(ask.turn, &[("Bash", json!({"command": format!("echo {}; seq 3000", ask.turn)}))]);
+        let blocks: Vec<Value> =
+            tool_blocks(ask.turn, &[("Bash", json!({"command": format!("echo {}; seq 3000", ask.turn)}))]);
         Answer::Say(blocks, "tool_use")
     };
     let too_long = || error(400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum", &[]);

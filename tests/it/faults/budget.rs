@@ -15,7 +15,7 @@ async fn less_than_one_call_makes_no_call() {
     let outcome = place.end(&task).await;
     let failure = outcome.failure.unwrap();
     assert_eq!(failure.reason, FailureReason::Budget, "{failure:?}");
-    assert!(failure.message.contains("the budget of $0.01 does not allow another call"), "{failure:?}");
+    assert!(failure.message.contains("the budget of $0.0100 does not allow another call"), "{failure:?}");
     assert_eq!((place.model.calls(), outcome.cost, outcome.attempts), (0, MicroUsd::ZERO, 1));
 }
 

@@ -48,16 +48,18 @@ async fn while_it_waits_for_a_worker() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_its_session_starts() {
-    join_all(["task_admitted", "session_starting", "session_started", "session_walls", "step:clone_repo:succeeded"].map(
-        async |moment| {
-            let mut place = Place::new(&Model::start(|_: &Ask| Answer::Silence)).await;
-            place.start_worker();
-            let task = place.submit(&[]).await;
-            place.until_named(&task, moment).await;
-            cancel(&place, &task).await;
-            cancelled(&mut place, &task, "no-such-process").await;
-        },
-    ))
+    join_all(
+        ["task_admitted", "session_starting", "session_started", "session_walls", "step:clone_repo:succeeded"].map(
+            async |moment| {
+                let mut place = Place::new(&Model::start(|_: &Ask| Answer::Silence)).await;
+                place.start_worker();
+                let task = place.submit(&[]).await;
+                place.until_named(&task, moment).await;
+                cancel(&place, &task).await;
+                cancelled(&mut place, &task, "no-such-process").await;
+            },
+        ),
+    )
     .await;
 }
 

@@ -10,8 +10,18 @@ pub fn script(ask: &Ask) -> Answer {
     let run = |words: &str| json!({"command": format!("echo {words} >> ran.log"), "description": "x"});
     match ask.turn {
         0 => bash(0, "echo one >> ran.log"),
-        1 => tools(1, &[("Bash", run("two")), ("Write", json!({"file_path": "new.txt", "content": "x\n"})), ("Bash", run("three"))]),
-        2 => bash(2, "echo four >> ran.log && git add -A && git -c user.name=Agent -c user.email=a@b.c commit -qm 'Add lines'"),
+        1 => tools(
+            1,
+            &[
+                ("Bash", run("two")),
+                ("Write", json!({"file_path": "new.txt", "content": "x\n"})),
+                ("Bash", run("three")),
+            ],
+        ),
+        2 => bash(
+            2,
+            "echo four >> ran.log && git add -A && git -c user.name=Agent -c user.email=a@b.c commit -qm 'Add lines'",
+        ),
         _ => text("The lines are there."),
     }
 }

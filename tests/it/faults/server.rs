@@ -135,9 +135,7 @@ impl Model {
             Answer::Bill(blocks, stop, input, output) => {
                 write(&mut socket, &streamed(&events(&blocks, stop, input, output), None))
             }
-            Answer::Cut(blocks, at) => {
-                write(&mut socket, &streamed(&events(&blocks, "end_turn", 100, 20), Some(at)))
-            }
+            Answer::Cut(blocks, at) => write(&mut socket, &streamed(&events(&blocks, "end_turn", 100, 20), Some(at))),
             Answer::Status(status, headers, body) => write(&mut socket, &whole(status, &headers, &body)),
             Answer::Garbage(bytes) => write(&mut socket, &bytes),
             Answer::Silence => {
@@ -206,7 +204,8 @@ fn streamed(events: &str, cut: Option<usize>) -> Vec<u8> {
 
 /// An answer as Anthropic streams it.
 fn events(blocks: &[Value], stop: &str, input: u64, output: u64) -> String {
-    let mut all = vec![json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+    let mut all =
+        vec![json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
         "model": "claude-sonnet-4-6", "content": [], "usage": {"input_tokens": input, "output_tokens": 1}}})];
     for (index, block) in blocks.iter().enumerate() {
         let (empty, delta) = match block["type"].as_str() {

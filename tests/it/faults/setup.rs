@@ -32,5 +32,5 @@ async fn a_model_that_cannot_be_connected() {
     let story = place.story(&task).await;
     assert_eq!((failure.reason, outcome.attempts), (FailureReason::Model, 1), "{failure:?}\n{story}");
     assert!(failure.message.contains("the model cannot be used"), "{failure:?}");
-    assert!(!story.contains("user:pw"), "{story}");
+    assert!(!story.contains(":pw@"), "{story}");
 }

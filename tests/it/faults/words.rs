@@ -24,10 +24,10 @@ async fn a_nudge_reaches_the_model_between_turns() {
     assert!(said.status.success(), "{said:?}");
     open_gate(&place.tree(&task), "go");
     place.delivered(&task).await;
-    let heard = &model.asks()[1];
-    assert!(heard.last().contains("<user_nudge "), "{}\n{}", heard.last(), place.story(&task).await);
-    assert!(heard.last().contains("Mind the &lt;gap&gt; &amp; the"));
-    assert_eq!(heard.text().matches("<user_nudge").count(), 1);
+    // Before the next turn or, when it came too late for that, before the agent may end.
+    let heard = model.asks().last().unwrap().text();
+    assert_eq!(heard.matches("<user_nudge ").count(), 1, "{heard}\n{}", place.story(&task).await);
+    assert!(heard.contains("Mind the &lt;gap&gt; &amp; the"));
     assert!(place.events(&task).await.iter().any(|e| named(e, "nudge_acknowledged")));
 }
 
@@ -89,7 +89,10 @@ async fn the_projects_settings_hold_from_the_first_attempt_to_the_last() {
             &[
                 ("Bash", json!({"command": "echo hi && git push origin main"})),
                 ("Read", json!({"file_path": "secrets/key.txt"})),
-                ("Bash", json!({"command": format!("echo {turn} $PROJECT_MODE >> ran.log; test $HOME != /nowhere; rm -rf .claude; {more}")})),
+                (
+                    "Bash",
+                    json!({"command": format!("echo {turn} $PROJECT_MODE >> ran.log; test $HOME != /nowhere; rm -rf .claude; {more}")}),
+                ),
             ],
         )
     };

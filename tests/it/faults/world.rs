@@ -310,7 +310,8 @@ pub fn named(event: &Event, name: &str) -> bool {
 
 /// Ends a process that this test started.
 pub fn signal(pid: i32, signal: &str) {
-    let _gone_already = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).stderr(Stdio::null()).status();
+    let _gone_already =
+        Command::new("kill").args([format!("-{signal}"), pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 fn pids() -> impl Iterator<Item = i32> {

@@ -342,3 +342,49 @@ fn no_input_in_any_phase_is_answered_with_a_second_end() {
         assert_eq!(m.handle(input), []);
     }
 }
+
+#[test]
+fn what_is_said_while_calls_are_open_comes_after_their_results() {
+    let mut m = Machine::resume(config(), SessionState::default());
+    let mut log = logged(&m.handle(prompt()));
+    log.extend(logged(&m.handle(calls(&[call("a", "Bash", 1), call("b", "Bash", 2)]))));
+    let text = "you were moved".to_owned();
+    log.push(LogEntry::Injected { signal: None, origin: "restored".to_owned(), text: text.clone() });
+    let mut m = Machine::resume(config(), fold(&log));
+    m.handle(prompt());
+    m.handle(result("b", "ok"));
+    let last = m.request().messages.last().unwrap();
+    let kinds: Vec<&str> = last
+        .content
+        .iter()
+        .map(|c| match c {
+            Content::ToolResult(r) => r.tool_use_id.as_str(),
+            _ => "text",
+        })
+        .collect();
+    assert_eq!(kinds, ["a", "b", "text"]);
+    let bytes = m.state().request_bytes;
+    assert_eq!(m.state().request.messages.len(), 3);
+    assert!(bytes > u64::try_from(text.len()).unwrap());
+}
+
+#[test]
+fn a_call_that_was_lost_costs_money_and_no_turn() {
+    let config = MachineConfig { max_turns: 1, ..config() };
+    let mut m = Machine::resume(config.clone(), SessionState::default());
+    let log = logged(&m.handle(prompt()));
+    let mut m = Machine::resume(config, fold(&log));
+    let out = m.handle(prompt());
+    assert_eq!(out.last(), Some(&Output::CallModel), "the one turn is still to be had");
+    assert_eq!((m.state().turn, m.state().spent > MicroUsd::ZERO), (1, true));
+}
+
+#[test]
+fn an_agent_that_is_done_hears_what_was_said_meanwhile_before_it_ends() {
+    let mut m = Machine::resume(config(), SessionState::default());
+    m.handle(prompt());
+    m.handle(Input::Nudge { signal: "n1".to_owned(), text: "and the docs".to_owned() });
+    let out = m.handle(says("done"));
+    assert_eq!((end_of(&out), out.last()), (None, Some(&Output::CallModel)));
+    assert!(end_of(&m.handle(says("all done"))).is_some());
+}
