@@ -176,7 +176,7 @@ async fn and_the_work_goes_on_on_another_machine() {
     join_all([During::ModelCall, During::Tool, During::Verification].map(|d| dies(d, Victim::Brain, true))).await;
 }
 
-/// Dies in delivery: its worker first, so that its next word waits, then it.
+/// Dies in delivery: at once after the push, or after its pull request and its worker.
 async fn dies_delivering(opened: bool, moved: bool) {
     let what = format!("opened={opened} moved={moved}");
     let (model, _) = model(During::Verification, Victim::Brain);
@@ -189,10 +189,8 @@ async fn dies_delivering(opened: bool, moved: bool) {
         place.until_true(&task, "the pull request is there", proposed).await;
         place.kill_worker();
     } else {
-        place.until_named(&task, "step:ensure_pr:start").await;
-        place.kill_worker();
-        let pushed = || !place.git(&["for-each-ref", "refs/heads/bgagent"]).is_empty();
-        place.until_true(&task, "the branch is pushed", pushed).await;
+        let branch = place.repo().join(".git/refs/heads/bgagent").join(task.id().to_string());
+        place.until_true(&task, "the branch is pushed", || branch.exists()).await;
     }
     if let Some(brain) = place.session_process("brain") {
         signal(brain, "KILL");
@@ -201,7 +199,9 @@ async fn dies_delivering(opened: bool, moved: bool) {
     if moved && place.work(&task).exists() {
         std::fs::remove_dir_all(place.work(&task)).unwrap();
     }
-    place.start_worker();
+    if opened {
+        place.start_worker();
+    }
     let outcome = place.delivered(&task).await;
     let story = place.story(&task).await;
     assert_eq!(place.on_branch(&outcome, "ran.log"), "one\ntwo\n", "{what}\n{story}");
