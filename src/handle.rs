@@ -210,9 +210,19 @@ impl TaskHandle {
                 Err(error) if error.is_retryable() && failures < READ_RETRIES => failures += 1,
                 Err(error) => return Err(error),
             }
-            tokio::select! {
-                () = ring.rung() => {}
-                () = tokio::time::sleep(LOOK * (1 + failures)) => {}
+            // What a commit of this process has brought needs no look at the store.
+            let look = tokio::time::sleep(LOOK * (1 + failures));
+            tokio::pin!(look);
+            loop {
+                tokio::select! {
+                    () = ring.rung() => match ring.latest() {
+                        Some(latest) if latest.task.status.is_terminal() => {
+                            return self.outcome_of(latest.task.clone()).await;
+                        }
+                        Some(_) | None => {}
+                    },
+                    () = &mut look => break,
+                }
             }
         }
     }

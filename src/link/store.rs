@@ -14,7 +14,7 @@ use abca_core::task::{SessionPhase, SessionReport, Signal, SignalKind, Snapshot}
 use abca_core::{Clock, Millis, SessionId, TaskId};
 use async_trait::async_trait;
 
-use crate::orchestrator::Bell;
+use crate::orchestrator::{Bell, TaskRing};
 
 /// Log records read at once.
 const LOG_PAGE: usize = 512;
@@ -143,6 +143,26 @@ impl StoreLink {
         }
     }
 
+    /// Waits for a ring that says that the session is live. `None`: it is time to look.
+    async fn rung_live(&self, ring: &mut TaskRing, session: &SessionId) -> Option<Snapshot> {
+        let look = tokio::time::sleep(self.timing.look.to_std());
+        tokio::pin!(look);
+        loop {
+            tokio::select! {
+                () = ring.rung() => {
+                    let Some(latest) = ring.latest() else { continue };
+                    match standing(&latest, session) {
+                        Standing::Live => return Some(Snapshot::clone(&latest)),
+                        Standing::Starting => {}
+                        // Perhaps older than what another process has done since.
+                        Standing::Stopping(_) | Standing::Over | Standing::Ended | Standing::Foreign => return None,
+                    }
+                }
+                () = &mut look => return None,
+            }
+        }
+    }
+
     async fn signal(&self, signal: NewSignal, op: &'static str) -> Result<SignalOutcome, LinkError> {
         let outcomes = self.store.signal(&[signal]).await.map_err(|e| from_store(op, e))?;
         outcomes
@@ -166,14 +186,19 @@ impl SessionLink for StoreLink {
             },
             expect_session: Some(session.clone()),
         };
-        match self.signal(signal, op).await? {
-            SignalOutcome::Accepted | SignalOutcome::Duplicate => {}
+        let first = match self.signal(signal, op).await? {
+            SignalOutcome::Accepted => true,
+            SignalOutcome::Duplicate => false,
             SignalOutcome::Terminal(status) => return Err(refused(op, format!("the task has ended: {status}"))),
             SignalOutcome::Refused | SignalOutcome::NotFound => {
                 return Err(refused(op, "the task does not expect this session"));
             }
-        }
+        };
         let live = async {
+            // A first registration is taken up after this, never before: the ring says when.
+            if first && let Some(snapshot) = self.rung_live(&mut ring, session).await {
+                return Ok(snapshot);
+            }
             loop {
                 let (snapshot, standing) = self.own(task, session, op).await?;
                 match standing {
@@ -187,9 +212,8 @@ impl SessionLink for StoreLink {
                         return Err(refused(op, "the task does not expect this session any more"));
                     }
                 }
-                tokio::select! {
-                    () = ring.rung() => {}
-                    () = tokio::time::sleep(self.timing.look.to_std()) => {}
+                if let Some(snapshot) = self.rung_live(&mut ring, session).await {
+                    return Ok(snapshot);
                 }
             }
         };
@@ -256,17 +280,17 @@ impl SessionLink for StoreLink {
 
     async fn report(&self, task: TaskId, session: &SessionId, report: &SessionReport) -> Result<(), LinkError> {
         let op = "report";
-        let (_, standing) = self.own(task, session, op).await?;
-        // The store's gate is for sessions that may begin; one that is being stopped may still say how it ended.
-        let expect_session = match standing {
-            Standing::Stopping(_) => None,
-            Standing::Starting | Standing::Live | Standing::Over | Standing::Ended | Standing::Foreign => {
-                Some(session.clone())
-            }
-        };
         let kind = SignalKind::SessionResult { session: session.clone(), report: Box::new(report.clone()) };
         let signal = Signal { id: id_of("result", session)?, at: self.clock.now(), kind };
-        match self.signal(NewSignal { task, signal, expect_session }, op).await? {
+        let gated = NewSignal { task, signal, expect_session: Some(session.clone()) };
+        let mut outcome = self.signal(gated.clone(), op).await?;
+        // The store's gate is for sessions that may begin; one that is being stopped may still say how it ended.
+        if outcome == SignalOutcome::Refused
+            && let (_, Standing::Stopping(_)) = self.own(task, session, op).await?
+        {
+            outcome = self.signal(NewSignal { expect_session: None, ..gated }, op).await?;
+        }
+        match outcome {
             SignalOutcome::Accepted | SignalOutcome::Duplicate => {
                 self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
                 Ok(())

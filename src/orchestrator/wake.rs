@@ -25,7 +25,7 @@ pub struct Bell(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     work: watch::Sender<()>,
-    tasks: Mutex<BTreeMap<TaskId, watch::Sender<()>>>,
+    tasks: Mutex<BTreeMap<TaskId, watch::Sender<Option<Arc<Snapshot>>>>>,
 }
 
 impl Default for Bell {
@@ -44,7 +44,20 @@ impl Bell {
     pub fn ring_task(&self, task: TaskId) {
         let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bell) = tasks.get(&task) {
-            bell.send_replace(());
+            bell.send_modify(|_| {});
+        }
+    }
+
+    /// Says what a task has become. Costs nothing where nobody listens.
+    fn ring_snapshot(&self, snapshot: &Snapshot) {
+        let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = tasks.get(&snapshot.id()) {
+            let newer = Arc::new(snapshot.clone());
+            bell.send_modify(|latest| {
+                if latest.as_ref().is_none_or(|old| old.revision <= newer.revision) {
+                    *latest = Some(newer);
+                }
+            });
         }
     }
 
@@ -56,7 +69,7 @@ impl Bell {
     /// Listens for changes of one task: listen first, then look, then wait, so that nothing falls between.
     pub fn task(&self, task: TaskId) -> TaskRing {
         let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = tasks.entry(task).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let receiver = tasks.entry(task).or_insert_with(|| watch::Sender::new(None)).subscribe();
         TaskRing { task, receiver, bell: self.clone() }
     }
 }
@@ -78,7 +91,7 @@ impl WorkRing {
 #[derive(Debug)]
 pub struct TaskRing {
     task: TaskId,
-    receiver: watch::Receiver<()>,
+    receiver: watch::Receiver<Option<Arc<Snapshot>>>,
     bell: Bell,
 }
 
@@ -88,6 +101,14 @@ impl TaskRing {
         if self.receiver.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+impl TaskRing {
+    /// The task as the last commit of this process left it, if there was one while somebody listened. It may be older than
+    /// what the store has by now, never newer: enough to know what has happened already without asking the store.
+    pub fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.receiver.borrow().clone()
     }
 }
 
@@ -143,8 +164,8 @@ impl TaskStore for Wake {
         let outcomes = self.inner.commit(batch).await?;
         let mut due = false;
         for (commit, outcome) in batch.iter().zip(&outcomes) {
-            if matches!(outcome, CommitOutcome::Applied(_) | CommitOutcome::AlreadyApplied(_)) {
-                self.bell.ring_task(commit.task);
+            if let CommitOutcome::Applied(snapshot) | CommitOutcome::AlreadyApplied(snapshot) = outcome {
+                self.bell.ring_snapshot(snapshot);
                 due |= makes_due(commit);
             }
         }
