@@ -163,11 +163,14 @@ impl Script {
     }
 
     async fn told_to_stop(&self, task: TaskId, session: &SessionId, mut reply: LinkReply) -> String {
+        let mut known = Vec::new();
         loop {
             if let Some(why) = reply.stop {
                 return why;
             }
-            reply = match self.link.listen(task, session, &[]).await {
+            // What was heard is not asked for again: the link would answer at once, for ever.
+            known.extend(reply.signals.iter().map(|s| s.id.clone()));
+            reply = match self.link.listen(task, session, &known).await {
                 Ok(reply) => reply,
                 Err(error) => return error.to_string(),
             };
