@@ -137,11 +137,7 @@ impl ModelSettings {
 
     fn name(&self, model: Option<&str>) -> Result<String, ModelError> {
         model.map(str::to_owned).or_else(|| self.model.clone()).ok_or_else(|| {
-            ModelError::new(
-                ModelErrorKind::Config,
-                "model",
-                format!("no model is set; {}", ModelSpec::forms()),
-            )
+            ModelError::new(ModelErrorKind::Config, "model", format!("no model is set; {}", ModelSpec::forms()))
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use abca_compute::sandbox::{Child, Io, Sandbox, SandboxSpec, Toolchains, default_toolchains};
+use abca_compute::sandbox::{Child, Io, Sandbox, SandboxSpec, default_toolchains};
 use abca_core::TaskId;
 use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
@@ -260,7 +260,7 @@ impl Walled {
         hidden: &[PathBuf],
         limits: &SessionLimits,
     ) -> Result<Self, ComputeError> {
-        let tools = home.map(default_toolchains).unwrap_or_else(Toolchains::default);
+        let tools = home.map(default_toolchains).unwrap_or_default();
         let tmp = private_tmp(dir);
         tools.furnish(&tmp).map_err(|error| {
             ComputeError::new(

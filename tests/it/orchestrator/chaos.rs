@@ -60,9 +60,9 @@ async fn every_fault_of(life: Life) {
     live(life, &calm).await;
     let calls = calm.calls();
     assert!(calls.len() > 15, "{calls:?}");
-    for at in 0..calls.len() {
+    for (at, call) in calls.iter().enumerate() {
         for fault in Fault::ALL {
-            println!("{life:?}: call {at} ({}): {fault:?}", calls[at]);
+            println!("{life:?}: call {at} ({call}): {fault:?}");
             live(life, &Chaos::at(at, fault)).await;
         }
     }

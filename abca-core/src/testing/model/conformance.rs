@@ -50,10 +50,32 @@ macro_rules! suite {
 }
 
 suite!(
-    text_answer, empty_answer, tool_call, tool_call_without_arguments, twenty_tools_at_once, text_before_tools,
-    invalid_arguments, large_argument, unicode, refusal, max_tokens, context_full, usage, cache_usage, thinking,
-    conversation_with_results_and_images, deltas_are_the_answer, cut_stream, throttled_with_wait, overloaded,
-    context_too_long, bad_request, access_denied, malformed, count_tokens, unknown_model_has_no_price,
+    text_answer,
+    empty_answer,
+    tool_call,
+    tool_call_without_arguments,
+    twenty_tools_at_once,
+    text_before_tools,
+    invalid_arguments,
+    large_argument,
+    unicode,
+    refusal,
+    max_tokens,
+    context_full,
+    usage,
+    cache_usage,
+    thinking,
+    conversation_with_results_and_images,
+    deltas_are_the_answer,
+    cut_stream,
+    throttled_with_wait,
+    overloaded,
+    context_too_long,
+    bad_request,
+    access_denied,
+    malformed,
+    count_tokens,
+    unknown_model_has_no_price,
 );
 
 /// Runs every case against clients from the harness.
@@ -244,9 +266,8 @@ async fn conversation_with_results_and_images(h: &dyn ModelHarness) -> Outcome {
     let reply = c.complete(&request).await?;
     request.messages.push(Message { role: Role::Assistant, content: reply.content });
     let image = Content::Image { media_type: "image/png".into(), data: png.into() };
-    let result = |id: &str, content, is_error| {
-        Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error })
-    };
+    let result =
+        |id: &str, content, is_error| Content::ToolResult(ToolResult { tool_use_id: id.into(), content, is_error });
     request.messages.push(Message {
         role: Role::User,
         content: vec![
