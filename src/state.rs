@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind};
 
@@ -136,7 +137,10 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
 }
 
 fn write_format(path: &Path) -> io::Result<()> {
-    let draft = path.join(format!("{FORMAT_FILE}.{}.tmp", std::process::id()));
+    // A name of its own for every draft: several threads of one process may make the same folder.
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.join(format!("{FORMAT_FILE}.{}-{number}.tmp", std::process::id()));
     let mut file = fs::File::create(&draft)?;
     writeln!(file, "{FORMAT}")?;
     file.sync_all()?;
