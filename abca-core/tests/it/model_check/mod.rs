@@ -82,7 +82,7 @@ fn a_backend_without_tombstones() {
     check("no tombstones", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::LATE_START]);
 }
 
-/// Takes minutes: `cargo test -p abca-core --release --test it -- --ignored --nocapture model_check::large`.
+/// Takes minutes, and some gigabytes: `cargo test -p abca-core --release --test it -- --ignored --nocapture model_check::large`.
 #[test]
 #[ignore = "visits millions of states: run in release"]
 fn large() {
@@ -94,12 +94,8 @@ fn large() {
     );
     let harsh = Bounds { steals: 2, faults: 2, late: 1, verdicts: true, ..SMALL };
     check("large: two thefts, two mishaps, a late word", harsh, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::ZOMBIE]);
-    let late = Bounds { attempts: 2, workers: 1, steals: 0, late: 2, verdicts: true, gates: true, ticks: 2, ..SMALL };
-    check(
-        "large: late words and gates",
-        late,
-        &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::TIMES_OUT, p::AWAITS, p::AGAIN],
-    );
-    let two_tasks = Bounds { tasks: 2, workers: 2, steals: 1, faults: 1, ticks: 1, ..SMALL };
-    check("large: two tasks, two workers", two_tasks, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::QUEUES, p::ZOMBIE]);
+    let late = Bounds { attempts: 2, workers: 1, steals: 0, faults: 1, late: 1, verdicts: true, ..SMALL };
+    check("large: late words and a mishap", late, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::AGAIN]);
+    let two_tasks = Bounds { tasks: 2, workers: 2, steals: 0, faults: 0, ticks: 1, ..SMALL };
+    check("large: two tasks, two workers", two_tasks, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::QUEUES]);
 }
