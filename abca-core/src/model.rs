@@ -13,7 +13,7 @@ use crate::money::MicroUsd;
 use crate::time::Millis;
 
 adapter_error! {
-    /// Why a model did not answer. `retry_after` travels in [`ModelFailure`].
+    /// Why a model did not answer. `retry_after` travels in [`ModelError`].
     ModelFault,
     /// Classes of model errors.
     ModelErrorKind {
