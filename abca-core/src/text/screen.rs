@@ -493,7 +493,7 @@ mod tests {
             "let token = parse_the_next_token_of_this_very_long_stream(input);",
             "token: 4b825dc642cb6eb9a060e54bf8d69288fbee4904",
             "curl \"$URL?token=${TOKEN}&secret=<yours>\"",
-            "access_key = std::env::var(\"AWS_ACCESS_KEY_ID_OF_THE_OTHER_ACCOUNT\")",
+            "access_key = env::var(\"AWS_ACCESS_KEY_ID_OF_THE_OTHER_ACCOUNT\")",
             "dGhpcyBpcyBqdXN0IGEgc2VudGVuY2UgaW4gYmFzZTY0IHdpdGggbm90aGluZyB0byBoaWRl",
             "abca-core/src/prompt/a_long_path_to_a_file/with_parts.rs",
         ] {
