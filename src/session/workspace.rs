@@ -133,7 +133,9 @@ impl Workspace {
             HandsProgram::ThisExecutable => {
                 Hands::new(InSandbox { walls: making.walls.clone(), tree: tree.clone() }, config)
             }
-            HandsProgram::InProcess => Hands::new(InProcess { root: config.root.clone() }, config),
+            HandsProgram::InProcess => {
+                Hands::new(InProcess { root: config.root.clone(), walls: making.walls.clone() }, config)
+            }
         };
         let hands = Arc::new(hands);
         let exec = BoxedExec { hands: hands.clone(), walls: making.walls };
@@ -250,6 +252,7 @@ pub(crate) fn git_failure(reason: FailureReason, error: &GitError) -> Failure {
 pub(crate) struct Walled {
     sandbox: Sandbox,
     hands: HandsConfig,
+    furnishing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<std::io::Result<()>>>>,
 }
 
 impl Walled {
@@ -269,6 +272,10 @@ impl Walled {
                 format!("cannot furnish `{}`: {error}", tmp.display()),
             )
         })?;
+        let furnishing = {
+            let (tools, tmp) = (tools.clone(), tmp.clone());
+            tokio::task::spawn_blocking(move || tools.furnish_sources(&tmp))
+        };
         let unsandboxed = limits.sandbox == SandboxMode::Unsandboxed;
         let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };
         let env = tools.environment(&inner_tmp, limits.network);
@@ -288,7 +295,19 @@ impl Walled {
         hands.tmp = inner_tmp;
         hands.path = path;
         hands.env = env.into_iter().filter(|(name, _)| name != "PATH" && name != "HOME").collect();
-        Ok(Self { sandbox, hands })
+        Ok(Self { sandbox, hands, furnishing: tokio::sync::Mutex::new(Some(furnishing)) })
+    }
+
+    /// Waits until the private home is furnished: before anything runs in it.
+    async fn furnished(&self) {
+        let mut furnishing = self.furnishing.lock().await;
+        if let Some(work) = furnishing.as_mut()
+            && let Ok(Err(error)) = work.await
+        {
+            // Builds unpack what they miss.
+            tracing::warn!(%error, "unpacked sources of crates are not at hand");
+        }
+        *furnishing = None;
     }
 
     /// Which walls hold, for people and events.
@@ -354,6 +373,7 @@ impl Launch for InSandbox {
         if !self.tree.is_dir() {
             return Err(failed("the work tree is gone".to_owned()));
         }
+        self.walls.furnished().await;
         let sandbox = &self.walls.sandbox;
         let argv = [sandbox.executable().as_os_str().to_owned(), OsString::from(HANDS_ARG)];
         let io = Io { stdin: Stdio::piped(), stdout: Stdio::piped(), stderr: Stdio::null() };
@@ -368,11 +388,13 @@ impl Launch for InSandbox {
 #[derive(Debug)]
 struct InProcess {
     root: PathBuf,
+    walls: Arc<Walled>,
 }
 
 #[async_trait]
 impl Launch for InProcess {
     async fn launch(&self) -> Result<Launched, HandsError> {
+        self.walls.furnished().await;
         tracing::warn!(root = %self.root.display(), "these hands have no walls");
         let (brain, hands) = tokio::io::duplex(64 << 10);
         let server = super::hands::serve_in_process(hands);

@@ -103,34 +103,49 @@ impl Toolchains {
     }
 
     /// Makes the private home below `tmp` (the real one): a `CARGO_HOME` whose index and downloaded crates are the
-    /// user's, read-only, and whose unpacked sources are the user's where they are and private where they are not. So
-    /// a build finds what was downloaded before, offline.
+    /// user's, read-only. So a build finds what was downloaded before, offline.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn furnish(&self, tmp: &Path) -> io::Result<()> {
         fs::create_dir_all(tmp.join("home"))?;
-        let Some(user) = &self.cargo_home else { return Ok(()) };
-        let (user, own) = (user.join("registry"), tmp.join("home/.cargo/registry"));
+        let Some((user, own)) = self.registries(tmp) else { return Ok(()) };
         fs::create_dir_all(&own)?;
         for shared in ["index", "cache"] {
             link(&user.join(shared), &own.join(shared))?;
         }
+        Ok(())
+    }
+
+    /// Adds to the private home the unpacked sources of crates: the user's where they are, and private where they are not.
+    /// Without it every build unpacks what it needs by itself. A link for each crate, so many that it is worth to do
+    /// something else meanwhile; to be over before the first build begins.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn furnish_sources(&self, tmp: &Path) -> io::Result<()> {
+        let Some((user, own)) = self.registries(tmp) else { return Ok(()) };
         for registry in folders(&user.join("src")) {
             let sources = own.join("src").join(registry.file_name().unwrap_or_default());
             fs::create_dir_all(&sources)?;
             for package in folders(&registry) {
-                link(&package, &sources.join(package.file_name().unwrap_or_default()))?;
+                symlink(&package, &sources.join(package.file_name().unwrap_or_default()))?;
             }
         }
         Ok(())
     }
+
+    /// The user's registry, if there is one, and the private one.
+    fn registries(&self, tmp: &Path) -> Option<(PathBuf, PathBuf)> {
+        self.cargo_home.as_ref().map(|user| (user.join("registry"), tmp.join("home/.cargo/registry")))
+    }
 }
 
 fn link(to: &Path, at: &Path) -> io::Result<()> {
-    if !to.exists() {
-        return Ok(());
-    }
+    if to.exists() { symlink(to, at) } else { Ok(()) }
+}
+
+fn symlink(to: &Path, at: &Path) -> io::Result<()> {
     match std::os::unix::fs::symlink(to, at) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -138,8 +153,14 @@ fn link(to: &Path, at: &Path) -> io::Result<()> {
 }
 
 fn folders(of: &Path) -> Vec<PathBuf> {
-    let all = fs::read_dir(of).into_iter().flatten().flatten().map(|entry| entry.path());
-    all.filter(|path| path.is_dir()).collect()
+    let all = fs::read_dir(of).into_iter().flatten().flatten();
+    // What the folder itself says of its entries suffices, but for links.
+    let is_folder = |entry: &fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+        Ok(kind) => kind.is_dir(),
+        Err(_) => false,
+    };
+    all.filter(is_folder).map(|entry| entry.path()).collect()
 }
 
 fn version(name: &OsStr) -> Vec<u64> {
@@ -168,8 +189,10 @@ mod tests {
         assert_eq!(found.paths, [home.join(".cargo/bin"), home.join(".cargo/registry"), home.join(".nvm")]);
         assert_eq!(found.path_entries, [home.join(".cargo/bin"), home.join(".nvm/versions/node/v18.2.0/bin")]);
         let tmp = tempfile::tempdir().unwrap();
-        found.furnish(tmp.path()).unwrap();
-        found.furnish(tmp.path()).unwrap();
+        for _again in 0..2 {
+            found.furnish(tmp.path()).unwrap();
+            found.furnish_sources(tmp.path()).unwrap();
+        }
         let link = fs::read_link(tmp.path().join("home/.cargo/registry/src/r/a-1")).unwrap();
         assert_eq!(link, home.join(".cargo/registry/src/r/a-1"));
         assert!(!tmp.path().join("home/.cargo/credentials.toml").exists());
