@@ -228,8 +228,10 @@ impl Driver {
     async fn observe(&self, session: SessionId, reported: bool) -> Observation {
         // A session that has reported ends at once, as a rule: cheaper than to look away and be called back.
         if reported && self.compute.capabilities().wait {
+            let watching = self.watchers.pause(&session);
             let ended = tokio::time::timeout(LAST_STEPS, self.compute.wait(&session)).await;
             if let Ok(Ok(view)) = ended {
+                watching.over();
                 return Observation::Seen { session, view };
             }
         }

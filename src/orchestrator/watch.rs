@@ -1,6 +1,6 @@
 //! Watches sessions: says when one ends, and stops those that no task expects.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ struct Inner {
     compute: Arc<dyn ComputeStrategy>,
     clock: Arc<dyn Clock>,
     end: CancellationToken,
-    watched: Mutex<BTreeSet<SessionId>>,
+    watched: Mutex<BTreeMap<SessionId, CancellationToken>>,
 }
 
 impl Watchers {
@@ -50,17 +50,35 @@ impl Watchers {
             return;
         }
         let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.insert(session.clone()) {
-            let (inner, session) = (self.0.clone(), session.clone());
-            tokio::spawn(async move {
-                let done = inner.end.clone();
-                tokio::select! {
-                    () = done.cancelled() => {}
-                    () = inner.follow(&session) => {}
-                }
-                inner.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
-            });
+        if watched.contains_key(session) {
+            return;
         }
+        let enough = CancellationToken::new();
+        watched.insert(session.clone(), enough.clone());
+        let (inner, session) = (self.0.clone(), session.clone());
+        tokio::spawn(async move {
+            let done = inner.end.clone();
+            tokio::select! {
+                () = done.cancelled() => {}
+                () = enough.cancelled() => return,
+                () = inner.follow(&session) => {}
+            }
+            let mut watched = inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            // It may be watched anew by now.
+            if !enough.is_cancelled() {
+                watched.remove(&session);
+            }
+        });
+    }
+
+    /// Leaves a session alone while somebody else waits for its end, so that its task is not told what it hears anyway.
+    /// Dropped, the session is watched again, unless [`Watching::over`] was called.
+    pub(crate) fn pause(&self, session: &SessionId) -> Watching<'_> {
+        let watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        if let Some(enough) = watched {
+            enough.cancel();
+        }
+        Watching { watchers: self, session: Some(session.clone()) }
     }
 
     /// Watches every session that a task expects, also one that ended while nobody watched. For the start of a worker.
@@ -118,6 +136,28 @@ impl Watchers {
                 }
                 Some(_) => self.watch(session),
             }
+        }
+    }
+}
+
+/// Somebody waits for the end of a session himself.
+#[derive(Debug)]
+pub(crate) struct Watching<'a> {
+    watchers: &'a Watchers,
+    session: Option<SessionId>,
+}
+
+impl Watching<'_> {
+    /// The session has ended.
+    pub(crate) fn over(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            self.watchers.watch(session);
         }
     }
 }
