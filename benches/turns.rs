@@ -50,8 +50,7 @@ fn main() {
 
 async fn measure(name: &str, store: Arc<dyn TaskStore>, folder: &Path, repo: &Path, turns: u64, bytes: u64) {
     let model = Arc::new(Busy { turns, bytes, seen: Mutex::default() });
-    let mut limits = SessionLimits::default();
-    limits.sandbox = SandboxMode::Unsandboxed;
+    let limits = SessionLimits { sandbox: SandboxMode::Unsandboxed, ..SessionLimits::default() };
     let abca = Abca::builder()
         .state_dir(folder.join(format!("state-{}", store.name())))
         .store(store)
