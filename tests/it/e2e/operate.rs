@@ -71,6 +71,18 @@ fn until(place: &Place, task: &str, event: &str) {
     panic!("`{event}` did not come");
 }
 
+/// Waits for a file in the work tree of the only task: a tool call that was told need not have run yet.
+fn written(place: &Place, name: &str) {
+    for _ in 0..600 {
+        let trees = std::fs::read_dir(place.state().join("work")).into_iter().flatten().flatten();
+        if trees.map(|t| t.path().join("tree").join(name)).any(|f| std::fs::read(f).is_ok_and(|b| !b.is_empty())) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("`{name}` was not written");
+}
+
 fn submit(place: &Place, repo: &str, trajectory: &str, more: &[&str]) -> String {
     let model = place.replay("task.jsonl", trajectory);
     let args = ["submit", "--repo", repo, "--model", &model, "--test", CHECK, "set it right", "--output", "json"];
@@ -175,6 +187,7 @@ fn ctrl_c_cancels_and_keeps_the_work() {
             until(&place, &task, "agent_tool_call");
             Some(task)
         };
+        written(&place, "half.txt");
         run.interrupt();
         let ran = run.end();
         ran.prints(130, &["CANCELLED"]);
