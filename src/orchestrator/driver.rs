@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use abca_core::compute::{ComputeErrorKind, ComputeStrategy, StopSession};
+use abca_core::compute::{ComputeErrorKind, ComputeStrategy, SessionView, StopSession};
 use abca_core::store::{Commit, CommitOutcome, LeaseChange, Release, StoreError, StoreErrorKind, TaskStore};
 use abca_core::task::{
-    Backend, Change, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, SignalKind, Snapshot,
-    Task, apply, decide,
+    Backend, Change, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, SessionPhase,
+    SignalKind, Snapshot, Task, apply, decide,
 };
 use abca_core::{Clock, Millis, SessionId, Timestamp};
 use sha2::{Digest, Sha256};
@@ -140,7 +140,8 @@ impl Driver {
     // -- the store -----------------------------------------------------------------------------------------------
 
     async fn commit(&self, ticket: &Ticket, snap: &Snapshot, change: Change, now: Timestamp) -> Committed {
-        let lease = match decide(&apply(snap, &change), &[], &self.backend, now) {
+        let after = apply(snap, &change);
+        let lease = match decide(&after, &proof_of_life(snap, &after), &self.backend, now) {
             Decision::Wait { until } => LeaseChange::Release { due: until },
             Decision::Ask(_) | Decision::Run(_) | Decision::Commit(_) => LeaseChange::Keep,
         };
@@ -287,6 +288,17 @@ fn adopt(snap: &mut Snapshot, newer: Snapshot, observations: &mut Vec<Observatio
 /// Whether the task's session has said its last word, and only its end is missing.
 fn has_reported(snap: &Snapshot) -> bool {
     snap.task.report.is_some() || snap.signals.iter().any(|s| matches!(s.kind, SignalKind::SessionResult { .. }))
+}
+
+/// A session that has just registered is alive: nobody needs to look.
+fn proof_of_life(before: &Snapshot, after: &Snapshot) -> Vec<Observation> {
+    let live = |s: &Snapshot| s.task.session.as_ref().filter(|s| s.phase == SessionPhase::Live).map(|s| s.id.clone());
+    match (live(before), live(after)) {
+        (None, Some(session)) if !has_reported(before) => {
+            vec![Observation::Seen { session, view: SessionView::Running { active_at: None } }]
+        }
+        (_, Some(_) | None) => Vec::new(),
+    }
 }
 
 /// A function of what the commit does, and on what.

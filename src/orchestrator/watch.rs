@@ -15,6 +15,10 @@ use super::seams::task_of;
 /// The longest wait between tries when a backend or the store does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// Sessions end right after their report, as a rule, and the report brings the task's loop here by itself: so long it may
+/// take before the end is told apart.
+const AFTER_REPORT: Duration = Duration::from_millis(100);
+
 /// Tasks read at once.
 const LIST_PAGE: usize = 256;
 
@@ -182,6 +186,7 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+        tokio::time::sleep(AFTER_REPORT).await;
         let (Some(task), Some(id)) = (task_of(session), signal_id(&["exited", session.as_str()])) else { return };
         let kind = SignalKind::SessionExited { session: session.clone() };
         let signal = NewSignal { task, signal: Signal { id, at: self.clock.now(), kind }, expect_session: None };
