@@ -92,6 +92,10 @@ async fn measure(runs: u64) {
     let mut before = 0.0;
     for name in order {
         let times = stations.get_mut(&name).unwrap();
+        // Rounded to milliseconds, a later one may now and then seem to come before the call.
+        if times.len() * 2 < whole.len() {
+            continue;
+        }
         let (p50, p95) = (at(times, 0.5), at(times, 0.95));
         println!("{name:<42} {p50:>10.1} {p95:>10.1} {:>10.1}", p50 - before);
         before = p50;
