@@ -28,7 +28,7 @@ use crate::orchestrator::{
 };
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
-use crate::sweep;
+use crate::sweep::Sweeper;
 
 /// What a compute strategy of the embedder's own is made from. See [`Builder::compute_with`].
 #[derive(Debug, Clone)]
@@ -353,9 +353,12 @@ impl Builder {
                     Error::new(ErrorKind::State, text).with_source(e)
                 })?);
             }
+            inner.sweeper = state.as_ref().map(|state| {
+                let (store, compute, clock) = (store.clone(), compute.clone(), clock.clone());
+                Sweeper { work_root: state.work_dir(), store, compute, clock }.start()
+            });
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
             inner.worker = Some(Worker::start(parts, self.worker_config));
-            inner.sweeper = state.as_ref().map(|state| sweep::start(state.work_dir()));
         }
         Ok(Abca { inner: Arc::new(inner) })
     }
