@@ -11,8 +11,6 @@ mod snapshot;
 mod spec;
 mod status;
 mod submit;
-#[cfg(test)]
-mod walk;
 
 pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES};
 pub use change::apply;

@@ -208,3 +208,21 @@ pub const TRANSITIONS: &[Transition] = table! {
     Finalizing => TimedOut, DeadlinePassed, TaskTimedOut;
     Finalizing => Cancelled, Cancelled, TaskCancelled;
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_ended_cannot_be_left_and_every_row_is_reachable_by_name() {
+        for row in TRANSITIONS {
+            assert!(!row.from.is_terminal(), "{row:?} leaves a terminal state");
+            assert_eq!(row.event.is_terminal(), row.to.is_terminal(), "{row:?}");
+            assert_eq!(Transition::find(row.from, row.to, row.cause), Some(*row), "{row:?} stands twice");
+        }
+        for status in TaskStatus::ALL {
+            let exits = TRANSITIONS.iter().filter(|t| t.from == status).count();
+            assert_eq!(exits == 0, status.is_terminal(), "{status}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::super::*;
 use crate::compute::{ComputeCapabilities, SessionView};
 use crate::event::EventType;
 use crate::id::{SessionId, SignalId, TaskId, UserId};
@@ -73,7 +73,7 @@ fn prepared() -> Prepared {
     }
 }
 
-fn report(verdict: Verdict) -> SessionReport {
+pub(super) fn report(verdict: Verdict) -> SessionReport {
     let failed = verdict == Verdict::Failed;
     SessionReport {
         verdict,
@@ -97,7 +97,7 @@ fn report(verdict: Verdict) -> SessionReport {
 
 /// What the world does when it is asked, or by itself between two looks.
 #[derive(Debug, Clone, Copy)]
-enum Luck {
+pub(super) enum Luck {
     Good,
     Bad,
     Silent,
@@ -120,18 +120,18 @@ fn luck() -> impl Strategy<Value = Luck> {
 }
 
 /// One task in a world of sessions that live, die, lie and fall silent.
-struct World {
-    snap: Snapshot,
+pub(super) struct World {
+    pub(super) snap: Snapshot,
     now: Timestamp,
-    live: BTreeSet<SessionId>,
+    pub(super) live: BTreeSet<SessionId>,
     tombs: BTreeSet<SessionId>,
-    starts: Vec<SessionId>,
+    pub(super) starts: Vec<SessionId>,
     events: Vec<EventType>,
     signals: u64,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Timestamp::from_millis(1_000_000);
         let snap = Snapshot {
             task: task(now),
@@ -163,7 +163,7 @@ impl World {
         Backend { name: "fake".to_owned(), capabilities }
     }
 
-    fn signal(&mut self, kind: SignalKind) {
+    pub(super) fn signal(&mut self, kind: SignalKind) {
         if self.snap.task.status.is_terminal() {
             return;
         }
@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Drives the task until it waits. Answers when it wants to be looked at next.
-    fn drive(&mut self, luck: &mut impl Iterator<Item = Luck>) -> Option<Timestamp> {
+    pub(super) fn drive(&mut self, luck: &mut impl Iterator<Item = Luck>) -> Option<Timestamp> {
         let mut seen = Vec::new();
         for _ in 0..64 {
             let mut next = || luck.next().unwrap_or(Luck::Good);
@@ -355,50 +355,5 @@ proptest! {
                 b.happen(y);
             }
         }
-    }
-}
-
-#[test]
-fn a_cancel_beats_a_result_that_came_first() {
-    let mut world = World::new();
-    world.drive(&mut std::iter::empty());
-    let id = world.starts.last().cloned().unwrap();
-    world.signal(SignalKind::SessionRegistered { session: id.clone() });
-    world.drive(&mut std::iter::empty());
-    assert_eq!(world.snap.task.status, TaskStatus::Running);
-    world.signal(SignalKind::SessionResult { session: id, report: Box::new(report(Verdict::Succeeded)) });
-    world.signal(SignalKind::Cancel { by: "ann".to_owned() });
-    world.drive(&mut std::iter::empty());
-    assert_eq!(world.snap.task.status, TaskStatus::Cancelled);
-    assert!(world.snap.task.report.is_some(), "what was reported is kept");
-    assert!(world.live.is_empty());
-}
-
-#[test]
-fn the_ordinary_life_takes_three_commits_after_the_submission() {
-    let mut world = World::new();
-    let first = world.snap.revision;
-    world.drive(&mut std::iter::empty());
-    let id = world.starts.last().cloned().unwrap();
-    world.signal(SignalKind::SessionRegistered { session: id.clone() });
-    world.drive(&mut std::iter::empty());
-    world.live.clear();
-    world.signal(SignalKind::SessionResult { session: id, report: Box::new(report(Verdict::Succeeded)) });
-    world.drive(&mut std::iter::empty());
-    assert_eq!(world.snap.task.status, TaskStatus::Completed);
-    // admit with start intent, running, end; and the two signals.
-    assert_eq!(world.snap.revision - first, 3 + 2);
-}
-
-#[test]
-fn every_state_that_decide_can_leave_is_in_the_table_and_every_row_is_reachable_by_name() {
-    for row in TRANSITIONS {
-        assert!(!row.from.is_terminal(), "{row:?} leaves a terminal state");
-        assert_eq!(row.event.is_terminal(), row.to.is_terminal(), "{row:?}");
-        assert_eq!(Transition::find(row.from, row.to, row.cause), Some(*row), "{row:?} stands twice");
-    }
-    for status in TaskStatus::ALL {
-        let exits = TRANSITIONS.iter().filter(|t| t.from == status).count();
-        assert_eq!(exits == 0, status.is_terminal(), "{status}");
     }
 }

@@ -1,0 +1,78 @@
+//! A session that lives: its gates, and whether it still does.
+
+use serde_json::Value;
+
+use super::super::{Cause, Decision, Liveness, Query, SessionRecord, SignalKind, StopCause, TaskStatus, judge};
+use super::{ASK_AGAIN, Facts};
+use crate::time::Timestamp;
+
+impl<'a> Facts<'a> {
+    /// A registered session without a report: gates first, then its liveness.
+    pub(super) fn alive(&self, session: &SessionRecord) -> Decision {
+        if let Some(decision) = self.gate() {
+            return decision;
+        }
+        let last_sign =
+            self.s.heartbeat_at.into_iter().chain(session.registered_at).fold(session.intent_at, Timestamp::max);
+        let soon = self.now.after(ASK_AGAIN);
+        match self.view() {
+            None => Decision::Ask(Query::Observe(session.id.clone())),
+            Some(Err(())) => Decision::Wait { until: Some(soon.min(self.deadline_at())) },
+            Some(Ok(view)) => {
+                let capabilities = self.backend.capabilities;
+                match judge(view, capabilities, self.task.status, last_sign, self.limits(), self.now) {
+                    Liveness::Alive { look_again } => {
+                        Decision::Wait { until: Some(look_again.min(self.deadline_at())) }
+                    }
+                    Liveness::Gone { detail } => self.lost(&detail),
+                    Liveness::Lost { detail } => self.draft().stop_session(StopCause::Lost, &detail).done(),
+                }
+            }
+        }
+    }
+
+    fn gate(&self) -> Option<Decision> {
+        for signal in &self.s.signals {
+            match (&signal.kind, self.task.status) {
+                (SignalKind::ApprovalRequested { request, .. }, TaskStatus::Running) => {
+                    let details = [
+                        ("milestone", Value::from("approval_requested")),
+                        ("request_id", Value::from(request.clone())),
+                    ];
+                    let request = request.clone();
+                    return Some(
+                        self.draft()
+                            .consume(&signal.id)
+                            .set(|t| t.awaiting = Some(request))
+                            .go(TaskStatus::AwaitingApproval, Cause::ApprovalRequested, &details)
+                            .done(),
+                    );
+                }
+                // Not consumed: the session still has to hear it.
+                (SignalKind::ApprovalDecided { request, approved, .. }, TaskStatus::AwaitingApproval)
+                    if self.task.awaiting.as_ref() == Some(request) =>
+                {
+                    let details = [("request_id", Value::from(request.clone())), ("approved", Value::from(*approved))];
+                    return Some(
+                        self.draft()
+                            .set(|t| t.awaiting = None)
+                            .go(TaskStatus::Running, Cause::ApprovalDecided, &details)
+                            .done(),
+                    );
+                }
+                (
+                    SignalKind::ApprovalRequested { .. }
+                    | SignalKind::ApprovalDecided { .. }
+                    | SignalKind::Cancel { .. }
+                    | SignalKind::UploadsConfirmed
+                    | SignalKind::SessionRegistered { .. }
+                    | SignalKind::SessionResult { .. }
+                    | SignalKind::SessionExited { .. }
+                    | SignalKind::Nudge { .. },
+                    _,
+                ) => {}
+            }
+        }
+        None
+    }
+}
