@@ -56,6 +56,41 @@ pub struct Task {
     pub failure: Option<Failure>,
 }
 
+impl Task {
+    /// A task as it is when it is accepted: `SUBMITTED`, and nothing has happened yet.
+    pub const fn accepted(
+        id: TaskId,
+        user: UserId,
+        spec: TaskSpec,
+        idempotency_key: Option<IdempotencyKey>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            user,
+            spec,
+            idempotency_key,
+            status: TaskStatus::Submitted,
+            status_at: now,
+            created_at: now,
+            updated_at: now,
+            admitted_at: None,
+            queued_at: None,
+            admission_attempts: 0,
+            started_at: None,
+            completed_at: None,
+            attempt: 0,
+            not_before: None,
+            prepared: None,
+            session: None,
+            awaiting: None,
+            cancel: None,
+            report: None,
+            failure: None,
+        }
+    }
+}
+
 /// What pre-flight and hydration found, frozen before the first session starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prepared {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::attachments::check_attachments;
-use super::{InitialScope, NewTask, Task, TaskSpec, TaskStatus, limits};
+use super::{InitialScope, NewTask, Task, TaskSpec, limits};
 use crate::blueprint::{Blueprint, OnboardingStatus, PlatformDefaults, resolve_limits};
 use crate::event::{EventType, NewEvent};
 use crate::git::RepoRef;
@@ -141,29 +141,7 @@ pub fn accept(
         channel_metadata: new.channel_metadata,
         limits,
     };
-    let task = Task {
-        id,
-        user: user.clone(),
-        spec,
-        idempotency_key: new.idempotency_key,
-        status: TaskStatus::Submitted,
-        status_at: now,
-        created_at: now,
-        updated_at: now,
-        admitted_at: None,
-        queued_at: None,
-        admission_attempts: 0,
-        started_at: None,
-        completed_at: None,
-        attempt: 0,
-        not_before: None,
-        prepared: None,
-        session: None,
-        awaiting: None,
-        cancel: None,
-        report: None,
-        failure: None,
-    };
+    let task = Task::accepted(id, user.clone(), spec, new.idempotency_key, now);
     Ok(Submit { task, payload_hash, events: vec![event], due_at: now })
 }
 

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use super::VirtualClock;
 use crate::event::{EventType, NewEvent};
 use crate::id::{EffectKey, SessionId, SignalId, TaskId, UserId, WorkerId};
+use crate::model::Usage;
+use crate::money::MicroUsd;
 use crate::session::{LogEntry, LogRecord};
 use crate::store::{ClaimQuery, Commit, LeaseChange, NewSignal, Submit};
 use crate::task::{
-    Cause, Change, Effect, EffectKind, ResolvedLimits, SessionPhase, SessionRecord, Signal, SignalKind, SlotChange,
-    SlotLimit, SlotScope, Snapshot, Task, TaskSpec, TaskStatus, Transition,
+    Cause, Change, DiffStat, Effect, EffectKind, Failure, FailureReason, Prepared, ResolvedLimits, SessionPhase,
+    SessionRecord, SessionReport, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot, Task, TaskSpec,
+    TaskStatus, Transition, Verdict,
 };
 use crate::time::{Millis, Timestamp};
 
@@ -65,29 +68,7 @@ pub fn spec() -> TaskSpec {
 
 /// The `n`th task of user `ann`: `SUBMITTED` at [`at`]`(n)`, holding nothing.
 pub fn task(n: u64) -> Task {
-    Task {
-        id: task_id(n),
-        user: user("ann"),
-        spec: spec(),
-        idempotency_key: None,
-        status: TaskStatus::Submitted,
-        status_at: at(n),
-        created_at: at(n),
-        updated_at: at(n),
-        admitted_at: None,
-        queued_at: None,
-        admission_attempts: 0,
-        started_at: None,
-        completed_at: None,
-        attempt: 0,
-        not_before: None,
-        prepared: None,
-        session: None,
-        awaiting: None,
-        cancel: None,
-        report: None,
-        failure: None,
-    }
+    task_at(task_id(n), at(n))
 }
 
 /// [`task`] that needs these slots.
@@ -95,6 +76,58 @@ pub fn task_with_slots(n: u64, slots: Vec<SlotLimit>) -> Task {
     let mut task = task(n);
     task.spec.limits.slots = slots;
     task
+}
+
+/// [`task`] under another id, accepted at another moment.
+pub fn task_at(id: TaskId, now: Timestamp) -> Task {
+    Task::accepted(id, user("ann"), spec(), None, now)
+}
+
+/// A task that a worker has just claimed for the first time, with nothing around it.
+pub fn claimed(task: Task) -> Snapshot {
+    Snapshot {
+        task,
+        revision: 1,
+        epoch: 1,
+        held: Vec::new(),
+        signals: Vec::new(),
+        owed: Vec::new(),
+        heartbeat_at: None,
+    }
+}
+
+/// What preparation finds for a task without an issue.
+pub fn prepared() -> Prepared {
+    Prepared {
+        base_branch: "main".to_owned(),
+        branch: "bgagent/x/y".to_owned(),
+        user_prompt: "fix it".to_owned(),
+        sources: vec!["task_description".to_owned()],
+        token_estimate: 2,
+        truncated: false,
+    }
+}
+
+/// What a session reports that took one turn, with a reason where it failed.
+pub fn report(verdict: Verdict) -> SessionReport {
+    SessionReport {
+        verdict,
+        failure: (verdict == Verdict::Failed).then(|| Failure::new(FailureReason::Verification, "broke the build")),
+        pull_request: None,
+        branch: None,
+        head_sha: None,
+        code_changed: true,
+        answer_text: None,
+        cost: MicroUsd(5),
+        usage: Usage::default(),
+        turns_attempted: 1,
+        turns_completed: 1,
+        verification: Vec::new(),
+        diff: DiffStat::default(),
+        phases: Vec::new(),
+        prompt_version: "0".repeat(12),
+        model: None,
+    }
 }
 
 /// Submits a task: one event, due at once.

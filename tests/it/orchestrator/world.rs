@@ -11,15 +11,15 @@ use abca_core::compute::{ComputeStrategy, SessionLimits, StartSession};
 use abca_core::event::{Event, EventType, NewEvent};
 use abca_core::id::SignalId;
 use abca_core::link::{AppendLog, LinkError, LinkReply, SessionLink};
-use abca_core::model::Usage;
 use abca_core::session::{LogEntry, LogRecord};
 use abca_core::store::{EventQuery, NewSignal, SignalOutcome, Submit, SubmitOutcome, TaskStore};
 use abca_core::task::{
-    ChannelSource, DiffStat, Failure, FailureReason, Prepared, ResolvedLimits, SessionReport, Signal, SignalKind,
-    Snapshot, Task, TaskSpec, TaskStatus, Verdict,
+    Failure, FailureReason, Prepared, Signal, SignalKind, Snapshot, Task, TaskSpec, TaskStatus, Verdict,
 };
 use abca_core::testing::SeededIds;
-use abca_core::{Clock, EventSeq, IdSource, MicroUsd, Millis, SessionId, TaskId, Timestamp, UserId};
+use abca_core::testing::fixtures;
+pub use abca_core::testing::fixtures::report;
+use abca_core::{Clock, EventSeq, IdSource, Millis, SessionId, TaskId, Timestamp};
 use abca_store::InProcess;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -189,14 +189,7 @@ impl Preparer for Ready {
             let failure = Failure::new(FailureReason::Preflight, "the repository is gone");
             return Err(PrepareFailure { failure, retryable: false });
         }
-        Ok(Prepared {
-            base_branch: "main".to_owned(),
-            branch: format!("bgagent/{}/x", task.id),
-            user_prompt: "fix it".to_owned(),
-            sources: vec!["task_description".to_owned()],
-            token_estimate: 2,
-            truncated: false,
-        })
+        Ok(Prepared { branch: format!("bgagent/{}/x", task.id), ..fixtures::prepared() })
     }
 }
 
@@ -257,51 +250,10 @@ impl World {
 
     pub fn task(&self, change: impl FnOnce(&mut Task)) -> Task {
         let now = self.clock.now();
-        let user = UserId::new("ann").unwrap();
-        let limits = ResolvedLimits { slots: vec![TaskSpec::user_slot(&user, 10)], ..ResolvedLimits::default() };
-        let mut task = Task {
-            id: TaskId::from_parts(now, self.ids.random()),
-            user,
-            spec: TaskSpec {
-                repo: Some("acme/web".parse().unwrap()),
-                task_description: Some("fix it".to_owned()),
-                issue_number: None,
-                pr_number: None,
-                workflow_id: "coding/new-task-v1".to_owned(),
-                workflow_version: "1.0.0".to_owned(),
-                model: None,
-                build_command: None,
-                test_command: None,
-                lint_command: None,
-                base_branch: None,
-                trace: false,
-                read_only: false,
-                system_prompt_overrides: None,
-                attachments: Vec::new(),
-                initial_approvals: Vec::new(),
-                channel_source: ChannelSource::Api,
-                channel_metadata: BTreeMap::new(),
-                limits,
-            },
-            idempotency_key: None,
-            status: TaskStatus::Submitted,
-            status_at: now,
-            created_at: now,
-            updated_at: now,
-            admitted_at: None,
-            queued_at: None,
-            admission_attempts: 0,
-            started_at: None,
-            completed_at: None,
-            attempt: 0,
-            not_before: None,
-            prepared: None,
-            session: None,
-            awaiting: None,
-            cancel: None,
-            report: None,
-            failure: None,
-        };
+        let mut task = fixtures::task_at(TaskId::from_parts(now, self.ids.random()), now);
+        task.spec.repo = Some("acme/web".parse().unwrap());
+        task.spec.task_description = Some("fix it".to_owned());
+        task.spec.limits.slots = vec![TaskSpec::user_slot(&task.user, 10)];
         change(&mut task);
         task
     }
@@ -402,26 +354,5 @@ impl World {
     /// How long it took since the world began.
     pub fn elapsed(&self) -> Millis {
         self.clock.now().since(Timestamp::from_millis(1_700_000_000_000))
-    }
-}
-
-pub fn report(verdict: Verdict) -> SessionReport {
-    SessionReport {
-        verdict,
-        failure: (verdict == Verdict::Failed).then(|| Failure::new(FailureReason::Verification, "broke the build")),
-        pull_request: None,
-        branch: None,
-        head_sha: None,
-        code_changed: true,
-        answer_text: None,
-        cost: MicroUsd(5),
-        usage: Usage::default(),
-        turns_attempted: 1,
-        turns_completed: 1,
-        verification: Vec::new(),
-        diff: DiffStat::default(),
-        phases: Vec::new(),
-        prompt_version: "0".repeat(12),
-        model: None,
     }
 }

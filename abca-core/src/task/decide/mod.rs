@@ -136,9 +136,10 @@ impl<'a> Facts<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::walk::{World, report};
+    use super::walk::World;
     use super::*;
     use crate::task::{SignalKind, Verdict};
+    use crate::testing::fixtures::report;
 
     #[test]
     fn the_ordinary_life_takes_three_commits_after_the_submission() {

@@ -90,8 +90,9 @@ impl<'a> Facts<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::walk::{World, report};
+    use super::super::walk::World;
     use super::*;
+    use crate::testing::fixtures::report;
 
     #[test]
     fn a_cancel_beats_a_result_that_came_first() {

@@ -9,90 +9,14 @@ use proptest::prelude::*;
 use super::super::*;
 use crate::compute::{ComputeCapabilities, SessionView};
 use crate::event::EventType;
-use crate::id::{SessionId, SignalId, TaskId, UserId};
-use crate::model::Usage;
-use crate::money::MicroUsd;
+use crate::id::{SessionId, SignalId};
+use crate::testing::fixtures;
 use crate::time::{Millis, Timestamp};
 
 fn task(now: Timestamp) -> Task {
-    let user = UserId::new("ann").unwrap();
-    let limits = ResolvedLimits { slots: vec![TaskSpec::user_slot(&user, 2)], ..ResolvedLimits::default() };
-    Task {
-        id: TaskId::from_parts(now, 1),
-        user,
-        spec: TaskSpec {
-            repo: Some("acme/web".parse().unwrap()),
-            task_description: Some("fix it".to_owned()),
-            issue_number: None,
-            pr_number: None,
-            workflow_id: "coding/new-task-v1".to_owned(),
-            workflow_version: "1.0.0".to_owned(),
-            model: None,
-            build_command: None,
-            test_command: None,
-            lint_command: None,
-            base_branch: None,
-            trace: false,
-            read_only: false,
-            system_prompt_overrides: None,
-            attachments: Vec::new(),
-            initial_approvals: Vec::new(),
-            channel_source: ChannelSource::Api,
-            channel_metadata: std::collections::BTreeMap::new(),
-            limits,
-        },
-        idempotency_key: None,
-        status: TaskStatus::Submitted,
-        status_at: now,
-        created_at: now,
-        updated_at: now,
-        admitted_at: None,
-        queued_at: None,
-        admission_attempts: 0,
-        started_at: None,
-        completed_at: None,
-        attempt: 0,
-        not_before: None,
-        prepared: None,
-        session: None,
-        awaiting: None,
-        cancel: None,
-        report: None,
-        failure: None,
-    }
-}
-
-fn prepared() -> Prepared {
-    Prepared {
-        base_branch: "main".to_owned(),
-        branch: "bgagent/x/y".to_owned(),
-        user_prompt: "fix it".to_owned(),
-        sources: vec!["task_description".to_owned()],
-        token_estimate: 2,
-        truncated: false,
-    }
-}
-
-pub(super) fn report(verdict: Verdict) -> SessionReport {
-    let failed = verdict == Verdict::Failed;
-    SessionReport {
-        verdict,
-        failure: failed.then(|| Failure::new(FailureReason::Verification, "broke the build")),
-        pull_request: None,
-        branch: None,
-        head_sha: None,
-        code_changed: true,
-        answer_text: None,
-        cost: MicroUsd(5),
-        usage: Usage::default(),
-        turns_attempted: 1,
-        turns_completed: 1,
-        verification: Vec::new(),
-        diff: DiffStat::default(),
-        phases: Vec::new(),
-        prompt_version: "0".repeat(12),
-        model: None,
-    }
+    let mut task = fixtures::task_at(fixtures::task_id(1), now);
+    task.spec.limits.slots = vec![TaskSpec::user_slot(&task.user, 2)];
+    task
 }
 
 /// What the world does when it is asked, or by itself between two looks.
@@ -133,15 +57,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let now = Timestamp::from_millis(1_000_000);
-        let snap = Snapshot {
-            task: task(now),
-            revision: 1,
-            epoch: 1,
-            held: Vec::new(),
-            signals: Vec::new(),
-            owed: Vec::new(),
-            heartbeat_at: None,
-        };
+        let snap = fixtures::claimed(task(now));
         Self {
             snap,
             now,
@@ -196,7 +112,7 @@ impl World {
                     self.live.remove(&id);
                     self.signal(SignalKind::SessionResult {
                         session: id,
-                        report: Box::new(report(Verdict::Succeeded)),
+                        report: Box::new(fixtures::report(Verdict::Succeeded)),
                     });
                 } else {
                     self.signal(SignalKind::SessionRegistered { session: id });
@@ -204,7 +120,10 @@ impl World {
             }
             (Luck::Bad, Some(id)) if self.expects(&id) && self.snap.task.status == TaskStatus::Running => {
                 // It reports a failure and does not end.
-                self.signal(SignalKind::SessionResult { session: id, report: Box::new(report(Verdict::Failed)) });
+                self.signal(SignalKind::SessionResult {
+                    session: id,
+                    report: Box::new(fixtures::report(Verdict::Failed)),
+                });
             }
             (Luck::Gate, Some(id)) if self.expects(&id) => {
                 let kind = if self.snap.task.status == TaskStatus::AwaitingApproval {
@@ -237,7 +156,9 @@ impl World {
                         failure: Failure::new(FailureReason::Preflight, "unreachable"),
                         retryable: true,
                     },
-                    Luck::Good | Luck::Cancel | Luck::Crash | Luck::Gate => Observation::Prepared(Box::new(prepared())),
+                    Luck::Good | Luck::Cancel | Luck::Crash | Luck::Gate => {
+                        Observation::Prepared(Box::new(fixtures::prepared()))
+                    }
                 }),
                 Decision::Ask(Query::Observe(session)) => {
                     let view = if self.live.contains(&session) {

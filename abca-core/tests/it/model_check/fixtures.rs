@@ -1,15 +1,9 @@
-//! A task, what preparation finds, and what a session reports: as small as the types allow.
-
-use std::collections::BTreeMap;
+//! A task with limits in whole ticks of the clock, and a backend that can tell everything.
 
 use abca_core::compute::ComputeCapabilities;
-use abca_core::id::UserId;
-use abca_core::model::Usage;
-use abca_core::money::MicroUsd;
-use abca_core::task::{
-    Backend, ChannelSource, DiffStat, Failure, FailureReason, Prepared, ResolvedLimits, SessionReport, SlotLimit, Task,
-    TaskSpec, TaskStatus, Verdict,
-};
+use abca_core::task::{Backend, ResolvedLimits, SlotLimit, Task};
+use abca_core::testing::fixtures;
+pub use abca_core::testing::fixtures::{prepared, report};
 use abca_core::{Millis, TaskId, Timestamp};
 
 /// One step of the virtual clock. Every short wait of the machine (grace, patience, back-off, polls) is within one.
@@ -46,81 +40,9 @@ pub fn limits(slots: Vec<SlotLimit>, max_attempts: u32) -> ResolvedLimits {
 
 /// The `n`th accepted task of one user.
 pub fn task(n: usize, limits: ResolvedLimits) -> Task {
-    Task {
-        id: task_id(n),
-        user: UserId::new("ann").unwrap(),
-        spec: TaskSpec {
-            repo: None,
-            task_description: None,
-            issue_number: None,
-            pr_number: None,
-            workflow_id: "w".to_owned(),
-            workflow_version: "1".to_owned(),
-            model: None,
-            build_command: None,
-            test_command: None,
-            lint_command: None,
-            base_branch: None,
-            trace: false,
-            read_only: false,
-            system_prompt_overrides: None,
-            attachments: Vec::new(),
-            initial_approvals: Vec::new(),
-            channel_source: ChannelSource::Api,
-            channel_metadata: BTreeMap::new(),
-            limits,
-        },
-        idempotency_key: None,
-        status: TaskStatus::Submitted,
-        status_at: at(0),
-        created_at: at(0),
-        updated_at: at(0),
-        admitted_at: None,
-        queued_at: None,
-        admission_attempts: 0,
-        started_at: None,
-        completed_at: None,
-        attempt: 0,
-        not_before: None,
-        prepared: None,
-        session: None,
-        awaiting: None,
-        cancel: None,
-        report: None,
-        failure: None,
-    }
-}
-
-pub fn prepared() -> Prepared {
-    Prepared {
-        base_branch: "main".to_owned(),
-        branch: "b".to_owned(),
-        user_prompt: "p".to_owned(),
-        sources: Vec::new(),
-        token_estimate: 1,
-        truncated: false,
-    }
-}
-
-pub fn report(verdict: Verdict) -> SessionReport {
-    SessionReport {
-        verdict,
-        failure: (verdict == Verdict::Failed).then(|| Failure::new(FailureReason::Verification, "broke the build")),
-        pull_request: None,
-        branch: None,
-        head_sha: None,
-        code_changed: true,
-        answer_text: None,
-        cost: MicroUsd(1),
-        usage: Usage::default(),
-        turns_attempted: 1,
-        turns_completed: 1,
-        verification: Vec::new(),
-        diff: DiffStat::default(),
-        phases: Vec::new(),
-        prompt_version: String::new(),
-        model: None,
-    }
+    let mut task = fixtures::task_at(task_id(n), at(0));
+    task.spec.limits = limits;
+    task
 }
 
 /// A backend that can do everything that matters for liveness.
