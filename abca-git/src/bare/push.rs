@@ -4,7 +4,7 @@ use abca_core::git::{GitError, GitErrorKind, Remote};
 
 use super::{Bare, own_ref, serving, transport};
 use crate::program::classify;
-use crate::refs::{check_branch, check_sha};
+use crate::refs::{check_branch, check_sha, is_sha};
 
 impl Bare {
     /// Pushes a commit to a branch of the remote.
@@ -89,8 +89,21 @@ impl Bare {
         let said = String::from_utf8_lossy(&out.stdout);
         let reason = said.lines().find(|l| l.starts_with('!')).and_then(|l| l.split('\t').nth(2)).unwrap_or_default();
         let target = spec.rsplit(':').next().unwrap_or_default();
+        let branch = target.strip_prefix("refs/heads/").unwrap_or(target);
         if reason.contains("stale info") || reason.contains("non-fast-forward") || reason.contains("fetch first") {
-            let message = format!("`{target}` holds commits there that are not ours: it is left as it is");
+            let head = self.head_there(op, remote, target).await;
+            let head = head.map_or(String::new(), |sha| format!(", its head is {sha}"));
+            let message = format!(
+                "the branch `{branch}` of the remote holds commits that this task did not push{head}: they are left as they \
+                 are; rename or delete that branch (`git branch -m {branch} another-name`), then run the task again"
+            );
+            return Err(GitError::new(GitErrorKind::Conflict, op, message));
+        }
+        if let Some(there) = in_the_way(&out.stderr).or_else(|| in_the_way(reason)) {
+            let message = format!(
+                "the remote has a branch `{there}`, beside which git cannot make `{branch}`: rename or delete it (`git branch \
+                 -m {there} another-name`), then run the task again"
+            );
             return Err(GitError::new(GitErrorKind::Conflict, op, message));
         }
         if reason.contains("checked out") {
@@ -100,4 +113,19 @@ impl Bare {
         out.stderr = format!("{reason} {}", out.stderr).trim().to_owned();
         Err(classify(op, "push", &out))
     }
+
+    /// The commit of a ref of the remote, for an error message.
+    async fn head_there(&self, op: &'static str, remote: &Remote, name: &str) -> Option<String> {
+        let call = transport(self.call(op).read_only(), op, remote).ok()?.arg("ls-remote");
+        let listed = call.args(serving(remote, "upload-pack")).arg("--").args([&remote.url, name]).run().await.ok()?;
+        let text = String::from_utf8_lossy(&listed.stdout);
+        text.split('\t').next().filter(|sha| is_sha(sha)).map(str::to_owned)
+    }
+}
+
+/// The branch that git names when a file of a ref and a folder of refs would have the same name: `cannot lock ref 'refs/heads/a/b':
+/// 'refs/heads/a' exists; cannot create 'refs/heads/a/b'`.
+fn in_the_way(said: &str) -> Option<&str> {
+    let (before, _) = said.split_once("' exists; cannot create")?;
+    before.rsplit('\'').next()?.strip_prefix("refs/heads/")
 }

@@ -95,9 +95,26 @@ async fn a_branch_with_foreign_commits_is_a_conflict() {
     for expect in [None, Some(s.base.as_str())] {
         let error = s.bare.push(&remote, BRANCH, &ours, expect).await.unwrap_err();
         assert_eq!(error.kind(), GitErrorKind::Conflict, "{error}");
+        // What is in the way, and what to do.
+        let says =
+            [format!("the branch `{BRANCH}` "), format!("its head is {foreign}"), format!("`git branch -m {BRANCH} ")];
+        says.iter().for_each(|text| assert!(error.message().contains(text), "{error}"));
     }
     assert_eq!(sh(&s.user, &format!("git rev-parse {BRANCH}")), foreign);
     s.bare.push(&remote, BRANCH, &ours, Some(&foreign)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_branch_where_a_folder_of_branches_would_be_is_named_and_so_is_one_within() {
+    for there in [BRANCH.split_once('/').unwrap().0.to_owned(), format!("{BRANCH}/deeper")] {
+        let s = stage().await;
+        sh(&s.user, &format!("git branch {there}"));
+        let ours = s.bare.regraft(&s.base, &s.base, "ours").await.unwrap();
+        let error = s.bare.push(&local(&s.user), BRANCH, &ours, None).await.unwrap_err();
+        assert_eq!(error.kind(), GitErrorKind::Conflict, "{error}");
+        let says = [format!("has a branch `{there}`"), format!("cannot make `{BRANCH}`")];
+        says.iter().for_each(|text| assert!(error.message().contains(text), "{error}"));
+    }
 }
 
 #[tokio::test]

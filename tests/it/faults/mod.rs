@@ -3,6 +3,7 @@
 mod answers;
 mod budget;
 mod cancelled;
+mod in_the_way;
 mod lives;
 mod server;
 mod session_killed;
