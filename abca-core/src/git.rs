@@ -160,6 +160,27 @@ pub struct Repository {
     pub empty: bool,
 }
 
+/// Asks for branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListBranches {
+    /// Where.
+    pub repo: RepoRef,
+    /// Only these, by their full names without `refs/heads/`; empty for all. One that does not exist, or that no branch
+    /// can be named, is left out of the answer.
+    pub names: Vec<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its name, without `refs/heads/`.
+    pub name: String,
+    /// The commit at its head.
+    pub sha: String,
+}
+
 /// Where the git program fetches from and pushes to.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -462,6 +483,9 @@ pub trait GitProvider: fmt::Debug + Send + Sync + 'static {
 
     /// Looks at a repository.
     async fn repository(&self, repo: &RepoRef) -> Result<Repository, GitError>;
+
+    /// Lists branches, in the byte order of their names. A repository without commits has none.
+    async fn branches(&self, query: &ListBranches) -> Result<Vec<Branch>, GitError>;
 
     /// Where to fetch from and push to, with a credential that is good for at least ten minutes.
     async fn remote(&self, repo: &RepoRef) -> Result<Remote, GitError>;

@@ -6,6 +6,7 @@
 
 mod driver;
 mod driving;
+mod nearest;
 mod prepare;
 mod seams;
 mod wake;

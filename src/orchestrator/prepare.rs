@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use abca_core::git::{
-    Comment, GitError, GitErrorKind, GitProvider, Issue, Numbered, Permission, PullRequest, PullRequestState, RepoRef,
-    Repository,
+    Branch, Comment, GitError, GitErrorKind, GitProvider, Issue, ListBranches, Numbered, Permission, PullRequest,
+    PullRequestState, RepoRef, Repository,
 };
 use abca_core::names;
 use abca_core::prompt::{HydrationInput, PROMPT_BUDGET_TOKENS, hydrate_with};
@@ -12,13 +12,19 @@ use abca_core::task::{Failure, FailureReason, Prepared, Task};
 use abca_core::text::sanitize;
 use async_trait::async_trait;
 
+use super::nearest::nearest;
 use super::seams::{PrepareFailure, Preparer};
+
+/// Most branches that are looked through for a name like a mistyped one.
+const MOST_BRANCHES: usize = 2_000;
+/// So many names an error message tells at most.
+const NAMES_TOLD: usize = 5;
 
 /// Pre-flight and hydration over a [`GitProvider`].
 ///
 /// Checked are: the forge answers, the repository is visible and not empty, the platform may do in it what the workflow
-/// needs, there is a branch to start from, the pull request is open, the issue exists. What a forge cannot be asked
-/// for now is asked again later, until the task's hydration deadline.
+/// needs, there is a branch to start from, nothing is in the way of the task's own branch, the pull request is open, the
+/// issue exists. What a forge cannot be asked for now is asked again later, until the task's hydration deadline.
 #[derive(Debug)]
 pub struct ForgePreparer {
     git: Arc<dyn GitProvider>,
@@ -32,15 +38,44 @@ impl ForgePreparer {
 
     /// Where the work starts from, and which branch it goes to.
     async fn branches(&self, task: &Task, repo: &RepoRef) -> Result<(String, String), PrepareFailure> {
-        let found = self.git.repository(repo).await.map_err(|e| repository_error(repo, e))?;
+        let slug = names::slug(task.spec.task_description.as_deref(), &repo.to_string());
+        let branch = names::branch(task.id, &slug);
+        let mut names: Vec<String> = task.spec.base_branch.iter().cloned().collect();
+        names.extend(in_the_way(&branch).map(str::to_owned));
+        let query = ListBranches { repo: repo.clone(), limit: names.len(), names };
+        // Side by side: of a forge on the network each is a round trip.
+        let (found, there) = tokio::join!(self.git.repository(repo), self.git.branches(&query));
+        let found = found.map_err(|e| repository_error(repo, e))?;
         check_permission(task, &found)?;
         if let Some(number) = task.spec.pr_number {
             let pull = self.pull_request(repo, number).await?;
             return Ok((pull.base, pull.head));
         }
+        let default = found.default_branch.clone();
         let base = base_branch(task, found)?;
-        let slug = names::slug(task.spec.task_description.as_deref(), &repo.to_string());
-        Ok((base, names::branch(task.id, &slug)))
+        let there = there.map_err(forge_error)?;
+        let is_there = |name: &str| there.iter().any(|b| b.name == name);
+        if default.as_ref() != Some(&base) && !is_there(&base) {
+            return Err(self.no_base(repo, &base).await);
+        }
+        if let Some(name) = in_the_way(&branch).find(|name| is_there(name)) {
+            return Err(blocked(repo, name, &branch));
+        }
+        Ok((base, branch))
+    }
+
+    /// Says which branches there are instead.
+    async fn no_base(&self, repo: &RepoRef, base: &str) -> PrepareFailure {
+        let all = ListBranches { repo: repo.clone(), names: Vec::new(), limit: MOST_BRANCHES };
+        let there: Vec<Branch> = self.git.branches(&all).await.unwrap_or_default();
+        let near = nearest(base, there.iter().map(|b| b.name.as_str()), NAMES_TOLD);
+        let told: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+        let which = if there.len() > near.len() { "the names most like it are" } else { "it has" };
+        let detail = format!(
+            "`{repo}` has no branch `{base}`; {which} {}: name one as `base_branch`, on the command line with `--base`",
+            told.join(", ")
+        );
+        preflight("BASE_BRANCH_NOT_FOUND", &detail)
     }
 
     async fn pull_request(&self, repo: &RepoRef, number: u64) -> Result<PullRequest, PrepareFailure> {
@@ -102,6 +137,22 @@ impl Preparer for ForgePreparer {
     }
 }
 
+/// Branches beside which git cannot make this one: itself, and those where a folder of its name would have to be.
+fn in_the_way(branch: &str) -> impl Iterator<Item = &str> {
+    let folders = branch.match_indices('/').map(|(at, _)| &branch[..at]);
+    std::iter::once(branch).chain(folders)
+}
+
+fn blocked(repo: &RepoRef, there: &str, branch: &str) -> PrepareFailure {
+    let why =
+        if there == branch { "that this task did not make" } else { "beside which git cannot make the task's own" };
+    let detail = format!(
+        "`{repo}` has a branch `{there}` {why}, `{branch}`: rename it (`git branch -m {there} another-name`) or delete it, \
+         then submit again"
+    );
+    preflight("BRANCH_IN_THE_WAY", &detail)
+}
+
 fn check_permission(task: &Task, found: &Repository) -> Result<(), PrepareFailure> {
     let needed = if task.spec.read_only { Permission::Triage } else { Permission::Write };
     if found.permission >= needed {
@@ -119,7 +170,7 @@ fn base_branch(task: &Task, found: Repository) -> Result<String, PrepareFailure>
     }
     task.spec.base_branch.clone().or(found.default_branch).ok_or_else(|| {
         let detail = format!(
-            "`{repo}` has no default branch, its HEAD is detached: name the branch to start from as `base_branch`, on the \
+            "`{repo}` has no default branch, its HEAD is detached or on a branch without commits: name the branch to start from as `base_branch`, on the \
              command line with `--base`"
         );
         preflight("NO_BASE_BRANCH", &detail)

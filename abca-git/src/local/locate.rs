@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::LocalForge;
 use crate::program::{Call, Git, classify};
-use crate::refs::is_sha;
+use crate::refs::{check_branch, is_sha};
 
 /// A repository that was found.
 #[derive(Debug, Clone)]
@@ -138,10 +138,38 @@ impl Place {
         Ok((out.status == 0 && is_sha(&sha)).then_some(sha))
     }
 
+    /// Those of these branches that exist, with their commits: one call of git for all.
+    pub(super) async fn branches_named(
+        &self,
+        op: &'static str,
+        names: &[String],
+    ) -> Result<BTreeMap<String, String>, GitError> {
+        let names: Vec<&String> = names.iter().filter(|name| check_branch(op, name).is_ok()).collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let asked: String = names.iter().map(|name| format!("refs/heads/{name}^{{commit}}\n")).collect();
+        let out =
+            self.call(op).read_only().args(["cat-file", "--batch-check=%(objectname)"]).stdin(asked).run().await?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        // One line for each, in order: an id, or `… missing`.
+        let both = names.into_iter().zip(text.lines()).filter(|(_, sha)| is_sha(sha));
+        Ok(both.map(|(name, sha)| (name.clone(), sha.to_owned())).collect())
+    }
+
     /// All branches with their commits.
     pub(super) async fn branches(&self, op: &'static str) -> Result<BTreeMap<String, String>, GitError> {
-        let call = self.call(op).read_only().args(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads/"]);
-        let out = call.run().await?;
+        self.first_branches(op, 0).await
+    }
+
+    /// So many branches with their commits, first by name; 0 for all.
+    pub(super) async fn first_branches(
+        &self,
+        op: &'static str,
+        count: usize,
+    ) -> Result<BTreeMap<String, String>, GitError> {
+        let call = self.call(op).read_only().args(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let out = call.arg(format!("--count={count}")).arg("refs/heads/").run().await?;
         let text = String::from_utf8_lossy(&out.stdout);
         let line = |l: &str| {
             let (sha, name) = l.split_once(" refs/heads/")?;

@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use abca_core::git::{
-    Check, Comment, GitCapabilities, GitError, GitErrorKind, GitProvider, Issue, ListPullRequests, MergePullRequest,
-    NewComment, NewIssue, NewReview, Numbered, OpenPullRequest, PullRequest, PullRequestState, Remote, RepoRef,
-    Repository, Review, SetCheck, UpdatePullRequest,
+    Branch, Check, Comment, GitCapabilities, GitError, GitErrorKind, GitProvider, Issue, ListBranches,
+    ListPullRequests, MergePullRequest, NewComment, NewIssue, NewReview, Numbered, OpenPullRequest, PullRequest,
+    PullRequestState, Remote, RepoRef, Repository, Review, SetCheck, UpdatePullRequest,
 };
 use async_trait::async_trait;
 
@@ -94,6 +94,17 @@ impl GitProvider for LocalForge {
         let place = self.locate("repository", repo).await?;
         let (default_branch, empty) = place.head("repository").await?;
         Ok(Repository { repo: repo.clone(), default_branch, permission: place.permission(), empty })
+    }
+
+    async fn branches(&self, query: &ListBranches) -> Result<Vec<Branch>, GitError> {
+        const OP: &str = "branches";
+        let place = self.locate(OP, &query.repo).await?;
+        let found = if query.names.is_empty() {
+            place.first_branches(OP, query.limit).await?
+        } else {
+            place.branches_named(OP, &query.names).await?
+        };
+        Ok(found.into_iter().take(query.limit).map(|(name, sha)| Branch { name, sha }).collect())
     }
 
     async fn remote(&self, repo: &RepoRef) -> Result<Remote, GitError> {

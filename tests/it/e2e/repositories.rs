@@ -140,10 +140,11 @@ fn a_branch_of_somebody_elses_is_not_written_over() {
 
     place.run(["worker", "--until-idle"]).ends(0);
     let status = place.run(["status", &task]);
-    status.prints(0, &["FAILED", &branch, "what to do"]);
+    // Found before anything is spent on it.
+    status.prints(0, &["FAILED", "BRANCH_IN_THE_WAY", &branch, "what to do"]);
     assert_eq!(place.git(&repo, ["rev-parse", &branch]), foreign, "the foreign commits are still there");
-    // The agent's own work is kept where it can be fetched from.
-    assert_eq!(place.git(&repo, ["show", &format!("refs/abca/wip/{task}:file.txt")]), "right\n");
+    let events = place.run(["events", &task]).ends(0).stdout.clone();
+    assert!(!events.contains("session_starting"), "{events}");
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn a_branch_that_stands_where_the_folder_of_branches_would_be_is_named() {
     let (ran, json) = place.task_json(&repo, FIX, &[]);
     ran.ends(1);
     let why = json["outcome"]["failure"]["message"].as_str().unwrap();
-    assert!(why.contains("bgagent"), "{why}");
-    let kept = json["outcome"]["partial_work"]["reference"].as_str().unwrap();
-    assert_eq!(place.git(&repo, ["show", &format!("{kept}:file.txt")]), "right\n");
+    assert!(why.contains("BRANCH_IN_THE_WAY") && why.contains("`git branch -m bgagent another-name`"), "{why}");
+    let events = json["events"].to_string();
+    assert!(!events.contains("session_starting"), "{events}");
 }

@@ -44,6 +44,7 @@ async fn a_new_task_starts_from_the_default_branch_or_from_the_one_named() {
     assert_eq!(prepared.branch, format!("bgagent/{}/fix-it", task.id));
     assert_eq!(prepared.sources, ["task_description"]);
     assert!(prepared.user_prompt.contains("fix it"));
+    forge.fake.commit(&forge.repo, "release", "a", "b");
     let named = forge.prepare(|t| t.spec.base_branch = Some("release".to_owned())).await.unwrap();
     assert_eq!(named.base_branch, "release");
 }
@@ -104,6 +105,39 @@ async fn what_cannot_be_worked_on_is_said_with_its_way_out() {
     assert!(forge.refused(|_| {}).await.contains("access denied"));
     forge.fake.fail_next(GitErrorKind::Unavailable);
     assert!(forge.prepare(|_| {}).await.unwrap_err().retryable);
+}
+
+#[tokio::test]
+async fn a_base_that_is_not_there_is_answered_with_the_names_most_like_it() {
+    let forge = Forge::new();
+    let missing = |t: &mut Task| t.spec.base_branch = Some("mian".to_owned());
+    let message = forge.refused(missing).await;
+    assert!(message.starts_with("Pre-flight check failed: BASE_BRANCH_NOT_FOUND — "), "{message}");
+    assert!(message.contains("`acme/web` has no branch `mian`; it has `main`: name one as"), "{message}");
+    for n in 0..9 {
+        forge.fake.commit(&forge.repo, &format!("feature/{n}"), "a", "b");
+    }
+    let message = forge.refused(missing).await;
+    assert!(message.contains("the names most like it are `main`, `feature/0`"), "{message}");
+    assert!(!message.contains("feature/8"), "{message}");
+    // A folder of branches is no branch.
+    let message = forge.refused(|t| t.spec.base_branch = Some("feature".to_owned())).await;
+    assert!(message.contains("has no branch `feature`; the names most like it are `feature/0`"), "{message}");
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_the_tasks_branch_is_said_before_anything_is_spent() {
+    for there in ["", "/fix-it"] {
+        let forge = Forge::new();
+        let task = forge.world.task(|_| {});
+        let there = format!("bgagent/{}{there}", task.id);
+        forge.fake.commit(&forge.repo, &there, "a", "b");
+        let refused = ForgePreparer::new(forge.fake.clone()).prepare(&task).await.unwrap_err();
+        assert_eq!((refused.failure.reason, refused.retryable), (FailureReason::Preflight, false));
+        let message = refused.failure.message;
+        assert!(message.contains(&format!("BRANCH_IN_THE_WAY — `acme/web` has a branch `{there}` ")), "{message}");
+        assert!(message.contains(&format!("`git branch -m {there} another-name`")), "{message}");
+    }
 }
 
 #[tokio::test]

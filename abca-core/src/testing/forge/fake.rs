@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use crate::git::{
-    Check, Comment, GitCapabilities, GitError, GitErrorKind, GitProvider, Issue, ListPullRequests, MergePullRequest,
-    NewComment, NewIssue, NewReview, Numbered, OpenPullRequest, Permission, PullRequest, PullRequestState, Remote,
-    RepoRef, Repository, Review, SetCheck, UpdatePullRequest,
+    Branch, Check, Comment, GitCapabilities, GitError, GitErrorKind, GitProvider, Issue, ListBranches,
+    ListPullRequests, MergePullRequest, NewComment, NewIssue, NewReview, Numbered, OpenPullRequest, Permission,
+    PullRequest, PullRequestState, Remote, RepoRef, Repository, Review, SetCheck, UpdatePullRequest,
 };
 use crate::time::Clock;
 
@@ -219,6 +219,14 @@ impl GitProvider for FakeForge {
             let default_branch = r.branches.contains_key("main").then(|| "main".to_owned());
             let empty = r.branches.is_empty();
             Ok(Repository { repo: repo.clone(), default_branch, permission: Permission::Admin, empty })
+        })
+    }
+
+    async fn branches(&self, query: &ListBranches) -> Result<Vec<Branch>, GitError> {
+        self.with("branches", &query.repo, true, |r| {
+            let asked = |name: &str| query.names.is_empty() || query.names.iter().any(|n| n == name);
+            let found = r.branches.iter().filter(|(name, _)| asked(name)).take(query.limit);
+            Ok(found.map(|(name, sha)| Branch { name: name.clone(), sha: sha.clone() }).collect())
         })
     }
 

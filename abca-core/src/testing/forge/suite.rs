@@ -8,9 +8,9 @@ use std::task::Poll;
 use async_trait::async_trait;
 
 use crate::git::{
-    Check, CheckState, GitError, GitErrorKind, GitProvider, ListPullRequests, MergePullRequest, NewComment, NewIssue,
-    NewReview, Numbered, OpenPullRequest, PullRequest, PullRequestState, RepoRef, ReviewComment, ReviewEvent, SetCheck,
-    UpdatePullRequest,
+    Branch, Check, CheckState, GitError, GitErrorKind, GitProvider, ListBranches, ListPullRequests, MergePullRequest,
+    NewComment, NewIssue, NewReview, Numbered, OpenPullRequest, PullRequest, PullRequestState, RepoRef, ReviewComment,
+    ReviewEvent, SetCheck, UpdatePullRequest,
 };
 
 /// Gives the suite a forge with repositories in it.
@@ -62,6 +62,7 @@ suite![
     a_repository_is_described,
     an_empty_repository_is_told,
     a_missing_repository_is_not_found,
+    branches_are_listed_by_name,
     a_remote_carries_no_user_information,
     opening_is_idempotent_per_open_head,
     many_callers_open_one,
@@ -208,6 +209,30 @@ async fn a_missing_repository_is_not_found(h: &dyn ForgeHarness) -> Outcome {
     refused("open", forge.open_pull_request(&proposal(&repo, "work")).await, &kinds)?;
     refused("read", forge.pull_request(&on(&repo, 1)).await, &kinds)?;
     refused("list", forge.pull_requests(&all(&repo)).await, &kinds)
+}
+
+async fn branches_are_listed_by_name(h: &dyn ForgeHarness) -> Outcome {
+    let (forge, repo) = (h.forge(), h.repository().await);
+    let mut want = Vec::new();
+    for name in ["a", "topic/one", "topic/two"] {
+        want.push(Branch { name: name.to_owned(), sha: h.commit(&repo, name, "file", name).await });
+    }
+    let ask = |names: &[&str], limit| {
+        let names = names.iter().map(|n| (*n).to_owned()).collect();
+        ListBranches { repo: repo.clone(), names, limit }
+    };
+    let all = forge.branches(&ask(&[], 100)).await?;
+    same("all", &all.iter().map(|b| b.name.as_str()).collect(), &vec!["a", "main", "topic/one", "topic/two"])?;
+    same("the first two", &forge.branches(&ask(&[], 2)).await?, &all[..2].to_vec())?;
+    // By the whole name: neither a part of one, nor a pattern, nor another kind of ref, nor what is no name at all.
+    let others = ["topic", "topic/*", "refs/heads/a", "HEAD", "no/where", "", "-x", "a b", "a\n"];
+    let named = forge.branches(&ask(&[&["topic/two", "topic/one", "a"][..], &others].concat(), 100)).await?;
+    same("by name", &named, &want)?;
+    same("no such one", &forge.branches(&ask(&["topic"], 100)).await?, &Vec::new())?;
+    let empty = ListBranches { repo: h.empty_repository().await, ..ask(&[], 100) };
+    same("without commits", &forge.branches(&empty).await?, &Vec::new())?;
+    let missing = ListBranches { repo: h.missing(), ..ask(&[], 100) };
+    refused("no repository", forge.branches(&missing).await, &[GitErrorKind::NotFound])
 }
 
 async fn a_remote_carries_no_user_information(h: &dyn ForgeHarness) -> Outcome {
