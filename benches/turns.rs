@@ -1,10 +1,11 @@
 //! What the harness itself takes for a turn, beside model and tools, from the first turn to the 500th.
 //!
-//! `cargo bench -p abca --features bench --bench turns [-- --turns N --bytes N]`. A whole real task in this process: orchestrator,
-//! link, session pipeline, agent loop, policy, screening, log and events; the model answers at once with a `TodoWrite`
-//! (which needs no hands) of `--bytes`, different every turn. A turn's harness time is from the model's answer to the
-//! next call of the model: two durable appends lie in it, so on SQLite the disk's sync is most of it; the same on
-//! the store in memory shows the harness alone.
+//! `cargo bench -p abca --features bench --bench turns [-- --turns N --bytes N --model-ms N]`. A whole real task in this
+//! process: orchestrator, link, session pipeline, agent loop, policy, screening, log and events; the model answers with a
+//! `TodoWrite` (which needs no hands) of `--bytes`, different every turn, at once or after `--model-ms`. A turn's harness
+//! time is from the model's answer to the next call of the model: one durable append lies in it
+//! (`docs/design/0005-one-write-a-turn.md`), so on SQLite the disk's sync is most of it; the same on the store in memory
+//! shows the harness alone. A model that takes longer than a millisecond has a second append beside it.
 
 mod common;
 
@@ -30,26 +31,27 @@ fn main() {
     abca::init();
     headline("turns");
     let (turns, bytes) = (option("--turns", 500), option("--bytes", 1_000));
+    let takes = Duration::from_millis(option("--model-ms", 0));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     let repo = folder.path().join("repo");
     repository(&repo);
     let rate = syncs(folder.path());
-    println!("bare fdatasync of 4 KiB: {rate:.0}/s, so two take {:.2} ms", 2e3 / rate);
+    println!("bare fdatasync of 4 KiB: {rate:.0}/s, so one takes {:.2} ms", 1e3 / rate);
     runtime.block_on(async {
         let sqlite = Sqlite::open(folder.path().join("db")).await.unwrap();
         for (name, store) in
             [("in memory", Arc::new(InProcess::new()) as Arc<dyn TaskStore>), ("sqlite", Arc::new(sqlite))]
         {
-            measure(name, store, folder.path(), &repo, turns, bytes).await;
+            measure(name, store, folder.path(), &repo, Busy { turns, bytes, takes, seen: Mutex::default() }).await;
         }
     });
     runtime.shutdown_background();
     println!("load afterwards: {}", common::load());
 }
 
-async fn measure(name: &str, store: Arc<dyn TaskStore>, folder: &Path, repo: &Path, turns: u64, bytes: u64) {
-    let model = Arc::new(Busy { turns, bytes, seen: Mutex::default() });
+async fn measure(name: &str, store: Arc<dyn TaskStore>, folder: &Path, repo: &Path, model: Busy) {
+    let (turns, model) = (model.turns, Arc::new(model));
     let limits = SessionLimits { sandbox: SandboxMode::Unsandboxed, ..SessionLimits::default() };
     let abca = Abca::builder()
         .state_dir(folder.join(format!("state-{}", store.name())))
@@ -90,6 +92,7 @@ async fn measure(name: &str, store: Arc<dyn TaskStore>, folder: &Path, repo: &Pa
 struct Busy {
     turns: u64,
     bytes: u64,
+    takes: Duration,
     seen: Mutex<Vec<(Instant, Instant)>>,
 }
 
@@ -132,6 +135,9 @@ impl ModelClient for Busy {
         let called = Instant::now();
         let turn = self.seen.lock().unwrap().len() as u64 + 1;
         let reply = Box::new(self.answer(turn));
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
         self.seen.lock().unwrap().push((called, Instant::now()));
         Ok(Box::pin(stream::iter([Ok(ModelEvent::Done(reply))])))
     }

@@ -276,6 +276,8 @@ fn entry(entry: &LogEntry) -> (&'static str, String) {
             ("prompt", format!("{model}, prompt version {prompt_version}\n{user_prompt}"))
         }
         LogEntry::ModelReserved { turn, reserved } => ("reserve", format!("turn {turn}: {reserved} set aside")),
+        LogEntry::ReservedAhead { turn, reserved } => ("reserve", format!("turn {turn}: {reserved} set aside ahead")),
+        LogEntry::AheadReleased { turn } => ("reserve", format!("turn {turn}: given back while the tool runs")),
         LogEntry::ModelReplied { turn, reply, cost, duration_ms } => {
             let mut text = format!("turn {turn}, {cost}, {duration_ms}");
             for part in &reply.content {

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::journal::{Abort, Journal};
+use super::saving::Saver;
 
 /// Longest preview in an event (`behaviour.md` 9.3).
 const PREVIEW_CHARS: usize = 200;
@@ -23,6 +24,12 @@ const PREVIEW_CHARS: usize = 200;
 /// How often a running tool's output is told, and how much of it.
 const LIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const LIVE_CHARS: usize = 2_000;
+
+/// How long a model may think before what is unwritten is written beside its call. An answer within this time, a replay's
+/// or a cache's, is written together with it.
+const WRITE_BESIDE_AFTER: std::time::Duration = std::time::Duration::from_millis(1);
+/// After how long a tool is a long one: the call after it reserves for itself.
+const LONG_TOOL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What a tool gave back, not screened yet.
 #[derive(Debug)]
@@ -33,20 +40,13 @@ pub(crate) struct ToolRun {
     pub(crate) is_error: bool,
 }
 
-/// Where tools run and work is saved.
+/// Where tools run.
 #[async_trait]
 pub(crate) trait ToolHost: Send + Sync {
     /// Runs a call; the caller drops the future to stop it.
     ///
     /// What the call prints on its way goes to `live`, screened, for showing.
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun;
-
-    /// Begins to save the work of that turn; does not wait for it. While a save is under way, the next one waits for it.
-    /// A tool may run meanwhile: what is saved is at least the work of that turn.
-    fn begin_checkpoint(&mut self, turn: u32);
-
-    /// The checkpoint that has come to its end since the last call, waiting for one under way when `wait` is set.
-    async fn checkpointed(&mut self, wait: bool) -> Option<(u32, String)>;
 }
 
 /// The agent loop with everything it needs.
@@ -55,6 +55,7 @@ pub(crate) struct AgentLoop<'a> {
     pub(crate) journal: &'a mut Journal,
     pub(crate) model: Arc<dyn ModelClient>,
     pub(crate) tools: &'a mut dyn ToolHost,
+    pub(crate) saver: &'a mut Saver,
     pub(crate) screen: &'a Screen,
     pub(crate) model_name: String,
 }
@@ -69,70 +70,67 @@ pub(crate) enum LoopEnd {
 }
 
 impl AgentLoop<'_> {
-    /// Runs the loop to its end.
+    /// Runs the loop to its end. Its last entries are kept in the journal, not written yet.
     pub(crate) async fn run(&mut self, prompt: Prompt) -> Result<LoopEnd, Abort> {
         let mut outputs = self.machine.handle(Input::Begin(Box::new(prompt)));
-        let mut entries: Vec<LogEntry> = Vec::new();
-        let mut events: Vec<NewEvent> = Vec::new();
         loop {
             let mut input = None;
             for output in outputs {
                 match output {
-                    Output::Log(entry) => {
-                        self.tell(&entry, &mut events);
-                        entries.push(entry);
-                    }
-                    Output::Checkpoint => self.tools.begin_checkpoint(self.machine.state().turn),
+                    Output::Log(entry) => self.keep(entry),
+                    Output::Checkpoint => self.saver.begin(self.machine.state().turn),
                     Output::CountTokens => {
-                        self.flush(&mut entries, &mut events).await?;
+                        self.journal.flush().await?;
                         input = Some(self.count().await);
                     }
-                    Output::CallModel => {
-                        self.flush(&mut entries, &mut events).await?;
-                        input = Some(self.call_model().await);
-                    }
+                    Output::CallModel { covered } => input = Some(self.call_model(covered).await?),
                     Output::RunTool(call) => {
-                        events.push(self.tool_call_event(&call));
-                        self.flush(&mut entries, &mut events).await?;
+                        let event = self.tool_call_event(&call);
+                        self.journal.write(Vec::new(), vec![event]).await?;
                         input = Some(self.run_tool(call).await?);
                     }
                     Output::End(end) => {
-                        self.note_checkpoint(true, &mut entries, &mut events).await;
-                        self.flush(&mut entries, &mut events).await?;
+                        self.last_checkpoints().await;
                         return Ok(LoopEnd::Ended(end));
                     }
                 }
             }
-            self.note_checkpoint(false, &mut entries, &mut events).await;
-            for (signal, text) in self.journal.ears().nudges() {
-                self.machine.handle(Input::Nudge { signal, text });
+            if let Some(saved) = self.saver.saved_by_now() {
+                self.keep_checkpoint(saved);
             }
-            let input = match input {
-                Some(input) if !self.journal.ears().stopped().is_cancelled() => input,
+            self.hear();
+            outputs = match input {
+                Some(input) if !self.journal.ears().stopped().is_cancelled() => self.machine.handle(input),
                 Some(_) | None => {
-                    self.note_checkpoint(true, &mut entries, &mut events).await;
+                    self.last_checkpoints().await;
                     return Ok(LoopEnd::Stopped);
                 }
             };
-            outputs = self.machine.handle(input);
         }
     }
 
-    async fn flush(&mut self, entries: &mut Vec<LogEntry>, events: &mut Vec<NewEvent>) -> Result<(), Abort> {
-        self.journal.write(std::mem::take(entries), std::mem::take(events)).await
+    /// Keeps an entry of the machine's for the next write, with the events that tell of it.
+    fn keep(&mut self, entry: LogEntry) {
+        let mut events = Vec::new();
+        self.tell(&entry, &mut events);
+        self.journal.keep([entry], events);
     }
 
-    async fn note_checkpoint(&mut self, wait: bool, entries: &mut Vec<LogEntry>, events: &mut Vec<NewEvent>) {
-        if let Some((turn, sha)) = self.tools.checkpointed(wait).await {
-            events.push(
-                NewEvent::new(EventType::AgentMilestone, self.journal.now())
-                    .with("milestone", "checkpoint")
-                    .with("turn", turn)
-                    .with("details", sha.clone()),
-            );
-            let entry = LogEntry::Checkpoint { turn, sha };
-            self.machine.note(&entry);
-            entries.push(entry);
+    fn keep_checkpoint(&mut self, saved: (u32, String)) {
+        let entry = checkpoint(self.journal, saved);
+        self.machine.note(&entry);
+    }
+
+    async fn last_checkpoints(&mut self) {
+        while let Some(saved) = self.saver.saved().await {
+            self.keep_checkpoint(saved);
+        }
+    }
+
+    /// Hands on what was heard; the machine sorts out repeats.
+    fn hear(&mut self) {
+        for (signal, text) in self.journal.ears().nudges() {
+            self.machine.handle(Input::Nudge { signal, text });
         }
     }
 
@@ -152,20 +150,46 @@ impl AgentLoop<'_> {
         }
     }
 
-    async fn call_model(&self) -> Input {
-        let stopped = self.journal.ears().stopped().clone();
-        let begun = self.journal.now();
-        let answer = tokio::select! {
-            biased;
-            () = stopped.cancelled() => return Input::Stop,
-            answer = whole_answer(self.model.as_ref(), self.machine.request()) => answer,
-        };
-        match answer {
-            Ok(reply) => Input::Replied { reply, duration_ms: self.journal.now().since(begun) },
-            Err((error, billed)) => {
-                Input::ModelFailed { kind: error.kind(), message: self.screen.scrub(&error.to_string()).text, billed }
+    /// Calls the model. A covered call goes out first, and what is unwritten is written beside it, or with its answer when
+    /// that comes sooner.
+    async fn call_model(&mut self, covered: bool) -> Result<Input, Abort> {
+        if !covered {
+            self.journal.flush().await?;
+            self.hear();
+            if self.machine.has_unheard() {
+                return Ok(Input::Reconsider);
             }
         }
+        let stopped = self.journal.ears().stopped().clone();
+        let begun = self.journal.now();
+        let mut checkpoints = Vec::new();
+        let answered = {
+            let answer = whole_answer(self.model.as_ref(), self.machine.request());
+            let patience = tokio::time::sleep(WRITE_BESIDE_AFTER);
+            tokio::pin!(answer, patience);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stopped.cancelled() => break None,
+                    answer = &mut answer => break Some(answer),
+                    () = &mut patience, if !self.journal.is_flushed() && !patience.is_elapsed() => {}
+                    saved = self.saver.when_saved() => checkpoints.push(checkpoint(self.journal, saved)),
+                }
+                if let Some(answer) = self.journal.flush_beside(answer.as_mut()).await? {
+                    break Some(answer);
+                }
+            }
+        };
+        for entry in &checkpoints {
+            self.machine.note(entry);
+        }
+        Ok(match answered {
+            None => Input::Stop,
+            Some(Ok(reply)) => Input::Replied { reply, duration_ms: self.journal.now().since(begun) },
+            Some(Err((error, billed))) => {
+                Input::ModelFailed { kind: error.kind(), message: self.screen.scrub(&error.to_string()).text, billed }
+            }
+        })
     }
 
     /// Runs a tool; what it prints is told now and then while it runs.
@@ -176,8 +200,10 @@ impl AgentLoop<'_> {
         let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LIVE_EVERY, LIVE_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut waiting = String::new();
+        let mut lasts = false;
         let running = self.tools.run(&call, live);
-        tokio::pin!(running);
+        let patience = tokio::time::sleep(LONG_TOOL);
+        tokio::pin!(running, patience);
         let run = loop {
             tokio::select! {
                 biased;
@@ -186,6 +212,19 @@ impl AgentLoop<'_> {
                 Some(text) = printed.recv() => {
                     waiting.push_str(&text);
                     waiting = clip_tail(&waiting, LIVE_CHARS);
+                }
+                () = &mut patience, if !lasts => {
+                    lasts = true;
+                    for output in self.machine.handle(Input::ToolLasts) {
+                        if let Output::Log(entry) = output {
+                            self.journal.write(vec![entry], Vec::new()).await?;
+                        }
+                    }
+                }
+                saved = self.saver.when_saved() => {
+                    let entry = checkpoint(self.journal, saved);
+                    self.machine.note(&entry);
+                    self.journal.flush().await?;
                 }
                 _ = looks.tick() => if !waiting.is_empty() {
                     let event = NewEvent::new(EventType::AgentToolOutput, self.journal.now())
@@ -275,6 +314,8 @@ impl AgentLoop<'_> {
             | LogEntry::Cloned { .. }
             | LogEntry::ConversationStarted { .. }
             | LogEntry::ModelReserved { .. }
+            | LogEntry::ReservedAhead { .. }
+            | LogEntry::AheadReleased { .. }
             | LogEntry::ToolStarted { .. }
             | LogEntry::ContextTrimmed { .. }
             | LogEntry::Checkpoint { .. }
@@ -312,6 +353,17 @@ impl AgentLoop<'_> {
         });
         call.unwrap_or_default()
     }
+}
+
+/// Keeps a checkpoint for the next write; answers its entry, which the machine is still to be told of.
+fn checkpoint(journal: &mut Journal, (turn, sha): (u32, String)) -> LogEntry {
+    let event = NewEvent::new(EventType::AgentMilestone, journal.now())
+        .with("milestone", "checkpoint")
+        .with("turn", turn)
+        .with("details", sha.clone());
+    let entry = LogEntry::Checkpoint { turn, sha };
+    journal.keep([entry.clone()], vec![event]);
+    entry
 }
 
 /// The argument that says most about a call: what it runs, or where.

@@ -1,9 +1,8 @@
-//! The tool host: judges a call, runs it in the hands, and saves the work beside the next model call.
+//! The tool host: judges a call, and runs it in the hands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use abca_core::git::GitError;
 use abca_core::model::{Content, ToolCall, ToolInput};
 use abca_core::policy::{PolicyDecision, PolicyEngine, PolicyRequest};
 use abca_core::prompt::ProjectSettings;
@@ -12,7 +11,6 @@ use abca_core::{Millis, TaskId};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
 
 use super::agent::{ToolHost, ToolRun};
 use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
@@ -34,9 +32,6 @@ pub(crate) struct Host {
     /// The project's own settings, as its base branch has them.
     pub(crate) settings: ProjectSettings,
     pub(crate) todos: tools::Todos,
-    pub(crate) save_next: Option<u32>,
-    pub(crate) saving: Option<(u32, JoinHandle<Result<String, GitError>>)>,
-    pub(crate) last_saved: Option<String>,
 }
 
 impl Host {
@@ -112,47 +107,6 @@ impl ToolHost for Host {
                  not have taken effect: check before you repeat it."
             )),
             Err(error) => refused(error.to_string()),
-        }
-    }
-
-    fn begin_checkpoint(&mut self, turn: u32) {
-        if self.saving.is_some() {
-            self.save_next = Some(turn);
-            return;
-        }
-        let workspace = self.workspace.clone();
-        self.saving = Some((turn, tokio::spawn(async move { workspace.checkpoint().await })));
-    }
-
-    async fn checkpointed(&mut self, wait: bool) -> Option<(u32, String)> {
-        let (turn, handle) = self.saving.take()?;
-        if !wait && !handle.is_finished() {
-            self.saving = Some((turn, handle));
-            return None;
-        }
-        let mut done = (turn, handle.await);
-        if let Some(next) = self.save_next.take() {
-            self.begin_checkpoint(next);
-            // Whoever waits wants the last one.
-            if wait && let Some((turn, handle)) = self.saving.take() {
-                done = (turn, handle.await);
-            }
-        }
-        let (turn, saved) = done;
-        match saved {
-            Ok(Ok(sha)) if self.last_saved.as_ref() == Some(&sha) => None,
-            Ok(Ok(sha)) => {
-                self.last_saved = Some(sha.clone());
-                Some((turn, sha))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(task = %self.task, %error, "the work could not be saved at the hidden ref");
-                None
-            }
-            Err(error) => {
-                tracing::error!(task = %self.task, %error, "saving the work broke off");
-                None
-            }
         }
     }
 }

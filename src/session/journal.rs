@@ -1,7 +1,7 @@
 //! The journal: what a session writes to its log, and what it hears back with every word.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 
 use abca_core::event::NewEvent;
 use abca_core::id::{SessionId, SignalId, TaskId};
@@ -110,6 +110,9 @@ fn nudge_text(signal: &Signal) -> Option<String> {
 }
 
 /// Appends to the log, in order, and hears what comes back.
+///
+/// What is kept is written with the next flush, in one append. It is flushed before whatever must not happen without it,
+/// before whatever takes time (people follow the log), and with the report.
 #[derive(Debug)]
 pub(crate) struct Journal {
     link: Arc<dyn SessionLink>,
@@ -117,6 +120,8 @@ pub(crate) struct Journal {
     task: TaskId,
     session: SessionId,
     len: u64,
+    records: Vec<LogRecord>,
+    events: Vec<NewEvent>,
     ears: Ears,
 }
 
@@ -129,7 +134,7 @@ impl Journal {
         len: u64,
         ears: Ears,
     ) -> Self {
-        Self { link, clock, task, session, len, ears }
+        Self { link, clock, task, session, len, records: Vec::new(), events: Vec::new(), ears }
     }
 
     pub(crate) fn now(&self) -> abca_core::Timestamp {
@@ -140,14 +145,30 @@ impl Journal {
         &self.ears
     }
 
-    /// Appends entries and tells events, durably, before it returns.
+    /// Keeps entries and events for the next flush.
+    pub(crate) fn keep(&mut self, entries: impl IntoIterator<Item = LogEntry>, events: Vec<NewEvent>) {
+        let (at, session) = (self.clock.now(), self.session.clone());
+        self.records.extend(entries.into_iter().map(|entry| LogRecord { session: session.clone(), at, entry }));
+        self.events.extend(events);
+    }
+
+    /// Whether everything is written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.records.is_empty() && self.events.is_empty()
+    }
+
+    /// Writes what was kept, and this, durably, before it returns.
     pub(crate) async fn write(&mut self, entries: Vec<LogEntry>, events: Vec<NewEvent>) -> Result<(), Abort> {
-        if entries.is_empty() && events.is_empty() {
+        self.keep(entries, events);
+        self.flush().await
+    }
+
+    /// Writes what was kept, durably, before it returns. Not to be dropped halfway: nobody would know what was written.
+    pub(crate) async fn flush(&mut self) -> Result<(), Abort> {
+        if self.is_flushed() {
             return Ok(());
         }
-        let at = self.clock.now();
-        let records: Vec<LogRecord> =
-            entries.into_iter().map(|entry| LogRecord { session: self.session.clone(), at, entry }).collect();
+        let (records, events) = (std::mem::take(&mut self.records), std::mem::take(&mut self.events));
         let added = records.len() as u64;
         let request =
             AppendLog { task: self.task, session: self.session.clone(), expect_seq: self.len + 1, records, events };
@@ -157,8 +178,29 @@ impl Journal {
         Ok(())
     }
 
-    /// Says the last word.
-    pub(crate) async fn report(&self, report: &SessionReport) -> Result<(), Abort> {
+    /// Flushes while something else goes on; answers what that came to, if it ended first.
+    pub(crate) async fn flush_beside<T>(
+        &mut self,
+        mut other: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Option<T>, Abort> {
+        let write = self.flush();
+        tokio::pin!(write);
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut write => return written.map(|()| ended),
+                done = other.as_mut(), if ended.is_none() => ended = Some(done),
+            }
+        }
+    }
+
+    /// Says the last word, after what was kept.
+    pub(crate) async fn report(&mut self, report: &SessionReport) -> Result<(), Abort> {
+        // A platform that stops the session may hear no more of the log, but it hears this.
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "the end of the log could not be written");
+        }
         Ok(self.link.report(self.task, &self.session, report).await?)
     }
 }

@@ -11,6 +11,7 @@ mod pipeline;
 mod policy;
 mod report;
 mod runtime;
+mod saving;
 mod verify;
 mod workspace;
 

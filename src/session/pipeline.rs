@@ -18,6 +18,7 @@ use super::host::Host;
 use super::journal::{Abort, Journal};
 use super::report::{Outcome, report_of};
 use super::runtime::{SessionParts, walls_event};
+use super::saving::Saver;
 use super::tools;
 use super::verify::{self, Side};
 use super::workspace::{self, Making, Origin, Walled, Workspace, git_failure};
@@ -221,9 +222,6 @@ impl Pipeline {
             allowed: granted.into_iter().collect::<BTreeSet<String>>(),
             settings,
             todos: tools::Todos::default(),
-            save_next: None,
-            saving: None,
-            last_saved: self.state.checkpoint.as_ref().map(|(_, sha)| sha.clone()),
         })
     }
 
@@ -287,11 +285,18 @@ impl Pipeline {
             max_budget: self.task.spec.limits.max_budget,
             max_output_tokens: self.parts.max_output_tokens,
         };
+        let workspace = host.workspace.clone();
+        let save = move || {
+            let workspace = workspace.clone();
+            async move { workspace.checkpoint().await }
+        };
+        let mut saver = Saver::new(save, self.state.checkpoint.as_ref().map(|(_, sha)| sha.clone()));
         let mut looping = AgentLoop {
             machine: Machine::resume(config, self.state.clone()),
             journal: &mut self.journal,
             model: self.parts.model.clone(),
             tools: host,
+            saver: &mut saver,
             screen: &self.screen,
             model_name: self.parts.model_name.clone(),
         };

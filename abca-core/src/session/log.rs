@@ -120,6 +120,19 @@ pub enum LogEntry {
         /// What was set aside.
         reserved: MicroUsd,
     },
+    /// The worst case of the call after this turn's last tool is set aside before that tool runs, so that the call need
+    /// not wait for a write of its own. Whoever finds this without an answer counts it as spent: the call may be out.
+    ReservedAhead {
+        /// The turn of the call.
+        turn: u32,
+        /// What was set aside.
+        reserved: MicroUsd,
+    },
+    /// The tool takes long, so what was set aside ahead is given back: the call will reserve for itself.
+    AheadReleased {
+        /// The turn of the call.
+        turn: u32,
+    },
     /// The model answered; the reservation is settled.
     ModelReplied {
         /// The turn.

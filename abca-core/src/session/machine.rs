@@ -3,6 +3,9 @@
 //! Its state is [`SessionState`], the fold of the log. Every output that touches the world is preceded by the log
 //! entries that record the intent; a driver appends those durably before it acts. So a session that dies is taken up
 //! elsewhere from the log alone: [`Machine::resume`] then settles what was open, and repeats no finished tool call.
+//!
+//! One output is let off: [`Output::CallModel`] that is `covered`. Its worst case was set aside before the tool ran, so
+//! it may go out while the tool's result is being written; see `docs/design/0005-one-write-a-turn.md`.
 
 use super::{AgentEnd, LogEntry, SessionState};
 use crate::model::{
@@ -23,6 +26,9 @@ const MAX_BROKEN_ANSWERS: u32 = 3;
 const TURNS_WARNING: u32 = 3;
 /// Longest answer kept of the agent's last text (`behaviour.md` 2.2).
 const ANSWER_CHARS: usize = 2_000;
+/// What the result of a tool is expected to add to the next call, at most: tools clip at 30 000 characters. A result that
+/// adds more costs its turn a write, nothing else.
+const RESULT_BYTES: u64 = 32 * 1024;
 /// Messages whose tool results are never trimmed.
 const KEEP_MESSAGES: usize = 8;
 
@@ -89,6 +95,10 @@ pub enum Input {
         /// How long it took.
         duration_ms: Millis,
     },
+    /// The tool has not ended soon: what was set aside for the call after it may be given back.
+    ToolLasts,
+    /// The call that [`Output::CallModel`] asked for has not been made, and words came in: put them in first.
+    Reconsider,
     /// A word from a human to the running agent.
     Nudge {
         /// The signal it came in.
@@ -108,7 +118,11 @@ pub enum Output {
     /// Ask the provider how many input tokens the next call has; answer with [`Input::Counted`].
     CountTokens,
     /// Call the model with [`Machine::request`].
-    CallModel,
+    CallModel {
+        /// The log holds a reservation for this call already. The entries before it may be appended while the call is
+        /// under way, and must be before, or together with, what its answer brings.
+        covered: bool,
+    },
     /// Run this tool; answer with [`Input::ToolDone`].
     RunTool(ToolCall),
     /// A good moment to save the work; may run beside the next model call.
@@ -180,6 +194,11 @@ impl Machine {
         &self.state.request
     }
 
+    /// Whether there are words that no call has carried yet; worth an [`Input::Reconsider`] before a call is made.
+    pub const fn has_unheard(&self) -> bool {
+        !self.nudges.is_empty()
+    }
+
     /// Takes in an entry that the driver logged by itself (steps, checkpoints), so that the count stays right.
     pub fn note(&mut self, entry: &LogEntry) {
         self.state.apply(entry);
@@ -201,6 +220,12 @@ impl Machine {
                 self.model_failed(kind, &message, billed, &mut out);
             }
             (Input::ToolDone { result, duration_ms }, Phase::Tool) => self.tool_done(result, duration_ms, &mut out),
+            (Input::ToolLasts, Phase::Tool) => {
+                if let Some((turn, _)) = self.state.ahead {
+                    self.log(LogEntry::AheadReleased { turn }, &mut out);
+                }
+            }
+            (Input::Reconsider, Phase::Model) => self.reconsider(&mut out),
             (Input::Stop, Phase::New | Phase::Counting | Phase::Model | Phase::Tool) => {
                 self.phase = Phase::Ended;
                 out.push(Output::End(AgentEnd { failure: None, answer: String::new() }));
@@ -211,6 +236,8 @@ impl Machine {
                 | Input::Replied { .. }
                 | Input::ModelFailed { .. }
                 | Input::ToolDone { .. }
+                | Input::ToolLasts
+                | Input::Reconsider
                 | Input::Stop,
                 _,
             ) => {}
@@ -251,6 +278,10 @@ impl Machine {
             self.log(LogEntry::ModelFailed { turn, message, cost: reserved }, out);
             // No turn of the agent's: it was never answered.
             self.state.turn = turn.saturating_sub(1);
+        } else if let Some((turn, reserved)) = self.state.ahead {
+            // It died while a tool ran, or in the call after it, before the tool's result was written.
+            let message = "the session ended when the call may have been under way".to_owned();
+            self.log(LogEntry::ModelFailed { turn, message, cost: reserved }, out);
         }
         if self.state.reply_open {
             return self.go_on(out);
@@ -328,6 +359,9 @@ impl Machine {
             }
             let entry = LogEntry::ToolStarted { turn, call: next.call.id.clone(), name: next.call.name.clone() };
             self.log(entry, out);
+            if self.state.pending.len() == 1 {
+                self.reserve_ahead(out);
+            }
             self.phase = Phase::Tool;
             out.push(Output::RunTool(next.call));
             return;
@@ -338,9 +372,7 @@ impl Machine {
         for text in std::mem::take(&mut self.steers) {
             self.log(LogEntry::Injected { signal: None, origin: "guard".to_owned(), text }, out);
         }
-        for (signal, text) in std::mem::take(&mut self.nudges) {
-            self.log(LogEntry::Injected { signal: Some(signal), origin: "nudge".to_owned(), text }, out);
-        }
+        self.say_nudges(out);
         let left = self.config.max_turns.saturating_sub(turn);
         if left == TURNS_WARNING && self.config.max_turns > TURNS_WARNING.saturating_mul(2) {
             let text = format!("{left} turns are left. Finish what you have, make sure that it builds, and commit it.");
@@ -351,6 +383,19 @@ impl Machine {
             let text = self.state.request.messages.last().map(message_text).unwrap_or_default();
             return self.end(None, text, out);
         }
+        self.next_call(out);
+    }
+
+    fn say_nudges(&mut self, out: &mut Vec<Output>) {
+        for (signal, text) in std::mem::take(&mut self.nudges) {
+            self.log(LogEntry::Injected { signal: Some(signal), origin: "nudge".to_owned(), text }, out);
+        }
+    }
+
+    /// Words came after the call was reserved and before it was made: it is reserved anew with them.
+    fn reconsider(&mut self, out: &mut Vec<Output>) {
+        self.say_nudges(out);
+        self.state.turn = self.state.turn.saturating_sub(1);
         self.next_call(out);
     }
 
@@ -421,15 +466,11 @@ impl Machine {
         if self.bound() / 3 > window.saturating_mul(4) / 5 {
             self.trim(out);
         }
-        let max_output = self.config.max_output_tokens.min(self.config.capabilities.max_output_tokens);
-        let bound = self.bound();
+        let max_output = self.max_output();
         match (self.config.max_budget, self.config.capabilities.price) {
-            (None, price) => {
-                let reserved = price.map_or(MicroUsd::ZERO, |p| p.worst_case(bound, u64::from(max_output)));
-                self.reserve(reserved, max_output, out);
-            }
-            (Some(budget), Some(price)) => {
-                let worst = price.worst_case(bound, u64::from(max_output));
+            (None, _) => self.reserve(self.worst(0), max_output, out),
+            (Some(budget), Some(_)) => {
+                let worst = self.worst(0);
                 if worst <= budget.minus(self.state.spent) {
                     self.reserve(worst, max_output, out);
                 } else {
@@ -475,9 +516,30 @@ impl Machine {
     fn reserve(&mut self, reserved: MicroUsd, max_output: u32, out: &mut Vec<Output>) {
         self.state.request.max_output_tokens = max_output;
         let turn = self.state.turn.saturating_add(1);
+        let covered = self.state.ahead.is_some_and(|(of, ahead)| of == turn && reserved <= ahead);
         self.log(LogEntry::ModelReserved { turn, reserved }, out);
         self.phase = Phase::Model;
-        out.push(Output::CallModel);
+        out.push(Output::CallModel { covered });
+    }
+
+    /// Sets aside what the call after the turn's last tool may cost, where the budget has it.
+    fn reserve_ahead(&mut self, out: &mut Vec<Output>) {
+        let turn = self.state.turn.saturating_add(1);
+        let reserved = self.worst(RESULT_BYTES);
+        let affordable = self.config.max_budget.is_none_or(|budget| reserved <= budget.minus(self.state.spent));
+        if affordable && turn <= self.config.max_turns {
+            self.log(LogEntry::ReservedAhead { turn, reserved }, out);
+        }
+    }
+
+    /// The worst case of the next call, with a longest answer and so many bytes more than there are now.
+    fn worst(&self, more_bytes: u64) -> MicroUsd {
+        let bound = self.bound().saturating_add(more_bytes);
+        self.config.capabilities.price.map_or(MicroUsd::ZERO, |p| p.worst_case(bound, u64::from(self.max_output())))
+    }
+
+    fn max_output(&self) -> u32 {
+        self.config.max_output_tokens.min(self.config.capabilities.max_output_tokens)
     }
 
     /// An upper bound of the next call's input tokens.

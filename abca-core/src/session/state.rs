@@ -66,6 +66,8 @@ pub struct SessionState {
     pub tool_ms: Millis,
     /// A reservation without an answer, with its turn.
     pub reserved: Option<(u32, MicroUsd)>,
+    /// What is set aside for the call after the tool that runs, with that call's turn. The call may be out already.
+    pub ahead: Option<(u32, MicroUsd)>,
     /// Calls of the last reply without a result, in order.
     pub pending: Vec<PendingCall>,
     /// Whether the last turn's reply has been dealt with and the next call may follow.
@@ -114,6 +116,7 @@ impl Default for SessionState {
             model_ms: Millis(0),
             tool_ms: Millis(0),
             reserved: None,
+            ahead: None,
             pending: Vec::new(),
             reply_open: false,
             unproductive: 0,
@@ -170,7 +173,10 @@ impl SessionState {
             LogEntry::ModelReserved { turn, reserved } => {
                 self.turn = *turn;
                 self.reserved = Some((*turn, *reserved));
+                self.ahead = None;
             }
+            LogEntry::ReservedAhead { turn, reserved } => self.ahead = Some((*turn, *reserved)),
+            LogEntry::AheadReleased { .. } => self.ahead = None,
             LogEntry::ModelReplied { turn, reply, cost, duration_ms } => {
                 self.turn = *turn;
                 self.reserved = None;
@@ -195,6 +201,7 @@ impl SessionState {
             }
             LogEntry::ModelFailed { cost, .. } => {
                 self.reserved = None;
+                self.ahead = None;
                 self.spent = self.spent.plus(*cost);
             }
             LogEntry::ToolStarted { call, .. } => {

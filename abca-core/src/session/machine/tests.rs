@@ -84,13 +84,13 @@ fn fold(entries: &[LogEntry]) -> SessionState {
 fn a_conversation_runs_to_its_end() {
     let mut m = Machine::resume(config(), SessionState::default());
     let out = m.handle(prompt());
-    assert_eq!(out.last(), Some(&Output::CallModel));
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
     let out = m.handle(calls(&[call("a", "Bash", 1), call("b", "Read", 2)]));
     assert_eq!(out.last(), Some(&Output::RunTool(call("a", "Bash", 1))));
     let out = m.handle(result("a", "ok"));
     assert_eq!(out.last(), Some(&Output::RunTool(call("b", "Read", 2))), "the second waits for the first");
     let out = m.handle(result("b", "text"));
-    assert_eq!(out.last(), Some(&Output::CallModel));
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: true }));
     assert!(out.contains(&Output::Checkpoint), "a turn that may have changed files is saved");
     let out = m.handle(says("done"));
     assert_eq!(end_of(&out), Some(&AgentEnd { failure: None, answer: "done".to_owned() }));
@@ -100,39 +100,83 @@ fn a_conversation_runs_to_its_end() {
     assert_eq!(m.state().spent, MicroUsd(2 * (100 * 3 + 50 * 15)));
 }
 
-/// Plays a fixed script against a machine that dies and is resumed from its log after every `die_after` outputs.
-fn play(die_after: usize) -> (Vec<LogEntry>, Vec<String>, AgentEnd) {
+/// When a driver writes what a covered call leaves unwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    /// While the call is under way.
+    Beside,
+    /// Together with the answer.
+    WithTheAnswer,
+}
+
+/// What came of a play.
+struct Played {
+    log: Vec<LogEntry>,
+    ran: Vec<String>,
+    calls: u64,
+    /// Calls that did not wait for a write.
+    covered: u64,
+    end: AgentEnd,
+}
+
+/// Plays a fixed script against a machine that dies after that many outputs and is resumed from what was written.
+fn play(die_after: usize, writes: Writes, long: bool) -> Played {
     let script = |turn: u32| match turn {
         1 => calls(&[call("a", "Bash", 1), call("b", "Write", 2)]),
         2 => calls(&[call("c", "Edit", 3)]),
         _ => says("done"),
     };
     let mut log: Vec<LogEntry> = Vec::new();
-    let mut ran: Vec<String> = Vec::new();
+    let (mut ran, mut called, mut covered_calls) = (Vec::new(), 0, 0);
     let mut countdown = die_after;
     'life: loop {
         let mut m = Machine::resume(config(), fold(&log));
         let mut outputs = m.handle(prompt());
+        let mut unwritten: Vec<LogEntry> = Vec::new();
         loop {
             let mut input = None;
             for output in outputs {
-                // The process dies between two outputs: what is logged stays, everything else is gone.
-                if countdown == 0 {
-                    countdown = usize::MAX;
-                    continue 'life;
-                }
-                countdown = countdown.saturating_sub(1);
+                let lasts = matches!(output, Output::RunTool(_)) && long;
                 match output {
-                    Output::Log(entry) => log.push(entry),
-                    Output::CallModel => input = Some(script(m.state().turn)),
+                    Output::Log(entry) => unwritten.push(entry),
+                    Output::CallModel { covered } => {
+                        if !covered {
+                            log.append(&mut unwritten);
+                        }
+                        covered_calls += u64::from(covered);
+                        called += 1;
+                        input = Some(script(m.state().turn));
+                    }
                     Output::RunTool(call) => {
+                        log.append(&mut unwritten);
+                        let begun = |e: &LogEntry| matches!(e, LogEntry::ToolStarted { call: c, .. } if *c == call.id);
+                        assert!(log.iter().any(begun), "a tool runs that nobody would know of");
                         ran.push(call.id.clone());
                         input = Some(result(&call.id, "ok"));
                     }
                     Output::Checkpoint => {}
                     Output::CountTokens => panic!("nothing to count without a budget"),
-                    Output::End(end) => return (log, ran, end),
+                    Output::End(end) => {
+                        log.append(&mut unwritten);
+                        return Played { log, ran, calls: called, covered: covered_calls, end };
+                    }
                 }
+                // The process dies here: what is written stays, everything else is gone.
+                if countdown == 0 {
+                    countdown = usize::MAX;
+                    continue 'life;
+                }
+                countdown = countdown.saturating_sub(1);
+                if lasts {
+                    log.extend(logged(&m.handle(Input::ToolLasts)));
+                }
+            }
+            if writes == Writes::Beside {
+                log.append(&mut unwritten);
+            }
+            if countdown == 0 {
+                countdown = usize::MAX;
+                continue 'life;
             }
             outputs = m.handle(input.expect("every batch ends with something to do"));
         }
@@ -140,28 +184,81 @@ fn play(die_after: usize) -> (Vec<LogEntry>, Vec<String>, AgentEnd) {
 }
 
 #[test]
-fn a_death_at_any_point_repeats_no_tool_call_and_ends_the_same() {
-    let (whole, _, end) = play(usize::MAX);
-    for at in 0..whole.len() + 12 {
-        let (log, ran, ended) = play(at);
-        let mut once = ran.clone();
-        once.dedup();
-        assert_eq!(ran, once, "died after {at}: a tool ran twice");
-        assert_eq!(ended.failure, end.failure, "died after {at}");
-        // Every call is answered exactly once, whatever happened.
-        let mut answered: Vec<&str> = log
-            .iter()
-            .filter_map(|e| match e {
-                LogEntry::ToolEnded { result, .. } => Some(result.tool_use_id.as_str()),
-                _ => None,
-            })
-            .collect();
-        answered.sort_unstable();
-        assert_eq!(answered.windows(2).filter(|w| w[0] == w[1]).count(), 0, "died after {at}");
-        let state = fold(&log);
-        assert!(state.pending.is_empty(), "died after {at}");
-        assert_eq!(log.iter().filter(|e| matches!(e, LogEntry::AgentEnded { .. })).count(), 1, "died after {at}");
+fn a_death_at_any_point_repeats_no_tool_call_hides_no_cost_and_ends_the_same() {
+    let one_call = 100 * 3 + 50 * 15;
+    for (writes, long) in [(Writes::Beside, false), (Writes::WithTheAnswer, false), (Writes::Beside, true)] {
+        let whole = play(usize::MAX, writes, long);
+        assert_eq!((whole.calls, whole.covered), (3, if long { 0 } else { 2 }), "{writes:?} {long}");
+        assert_eq!(fold(&whole.log).spent, MicroUsd(3 * one_call));
+        for at in 0..whole.log.len() + 12 {
+            let Played { log, ran, calls, end, .. } = play(at, writes, long);
+            let why = format!("died after {at}, {writes:?}, long {long}");
+            let mut once = ran.clone();
+            once.dedup();
+            assert_eq!(ran, once, "{why}: a tool ran twice");
+            assert_eq!(end.failure, whole.end.failure, "{why}");
+            // Every call is answered exactly once, whatever happened.
+            let mut answered: Vec<&str> = log
+                .iter()
+                .filter_map(|e| match e {
+                    LogEntry::ToolEnded { result, .. } => Some(result.tool_use_id.as_str()),
+                    _ => None,
+                })
+                .collect();
+            answered.sort_unstable();
+            assert_eq!(answered, ["a", "b", "c"], "{why}");
+            let state = fold(&log);
+            assert!(state.pending.is_empty(), "{why}");
+            assert_eq!(log.iter().filter(|e| matches!(e, LogEntry::AgentEnded { .. })).count(), 1, "{why}");
+            assert!(state.spent >= MicroUsd(calls * one_call), "{why}: {calls} calls, {} spent", state.spent);
+            let lost = log.iter().filter(|e| matches!(e, LogEntry::ModelFailed { .. })).count();
+            assert!(lost <= 1, "{why}: one death loses one call");
+        }
     }
+}
+
+#[test]
+fn a_death_while_a_long_tool_runs_costs_nothing() {
+    let mut m = Machine::resume(config(), SessionState::default());
+    let mut log = logged(&m.handle(prompt()));
+    log.extend(logged(&m.handle(calls(&[call("a", "Bash", 1)]))));
+    assert!(fold(&log).ahead.is_some());
+    let released = m.handle(Input::ToolLasts);
+    assert_eq!(released, [Output::Log(LogEntry::AheadReleased { turn: 2 })]);
+    assert_eq!(m.handle(Input::ToolLasts), [], "once");
+    log.extend(logged(&released));
+    let spent = fold(&log).spent;
+    let mut m = Machine::resume(config(), fold(&log));
+    let out = m.handle(prompt());
+    assert_eq!((out.last(), m.state().spent), (Some(&Output::CallModel { covered: false }), spent));
+}
+
+#[test]
+fn a_result_that_is_longer_than_was_set_aside_for_waits_for_its_own_reservation() {
+    let mut m = Machine::resume(config(), SessionState::default());
+    m.handle(prompt());
+    m.handle(calls(&[call("a", "Bash", 1)]));
+    let (_, ahead) = m.state().ahead.unwrap();
+    let out = m.handle(result("a", &"x".repeat(40_000)));
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
+    assert!(m.state().reserved.unwrap().1 > ahead && m.state().ahead.is_none());
+}
+
+#[test]
+fn a_word_that_comes_just_before_the_call_is_in_it() {
+    let mut m = Machine::resume(config(), SessionState::default());
+    m.handle(prompt());
+    let (turn, reserved) = m.state().reserved.unwrap();
+    assert_eq!(m.handle(Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() }), []);
+    assert!(m.has_unheard());
+    let out = m.handle(Input::Reconsider);
+    let said =
+        LogEntry::Injected { signal: Some("n1".to_owned()), origin: "nudge".to_owned(), text: "use tabs".to_owned() };
+    assert_eq!(logged(&out)[0], said);
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
+    assert!(!m.has_unheard() && m.state().reserved.unwrap().1 > reserved);
+    assert_eq!(m.state().turn, turn, "the same turn");
+    assert_eq!(m.request().messages[0].content.last(), Some(&Content::text("use tabs")));
 }
 
 #[test]
@@ -191,10 +288,11 @@ fn a_budget_is_a_limit() {
         }
         outputs = match outputs.last() {
             Some(Output::CountTokens) => m.handle(Input::Counted { input_tokens: m.state().request_bytes / 2 }),
-            Some(Output::CallModel) => {
+            Some(Output::CallModel { .. }) => {
                 turns += 1;
                 let (_, reserved) = m.state().reserved.unwrap();
                 assert!(m.state().spent.plus(reserved) <= budget, "reserved beyond the budget");
+                assert_eq!(m.state().ahead, None, "one reservation at a time");
                 // The worst that the reservation allows.
                 let out = u64::from(m.request().max_output_tokens);
                 let input_tokens = m.state().request_bytes / 2;
@@ -205,6 +303,8 @@ fn a_budget_is_a_limit() {
             }
             Some(Output::RunTool(call)) => {
                 let id = call.id.clone();
+                let ahead = m.state().ahead.map_or(MicroUsd::ZERO, |(_, ahead)| ahead);
+                assert!(m.state().spent.plus(ahead) <= budget, "set aside beyond the budget");
                 m.handle(result(&id, &format!("output {turns}")))
             }
             other => panic!("{other:?}"),
@@ -290,7 +390,7 @@ fn an_answer_that_breaks_off_is_counted_as_spent_and_asked_for_again() {
     let reserved = m.state().reserved.unwrap().1;
     let broken = || Input::ModelFailed { kind: ModelErrorKind::Network, message: "cut".to_owned(), billed: true };
     let out = m.handle(broken());
-    assert_eq!(out.last(), Some(&Output::CallModel));
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
     assert_eq!(m.state().spent, reserved);
     for _ in 1..MAX_BROKEN_ANSWERS {
         m.handle(broken());
@@ -375,7 +475,7 @@ fn a_call_that_was_lost_costs_money_and_no_turn() {
     let log = logged(&m.handle(prompt()));
     let mut m = Machine::resume(config, fold(&log));
     let out = m.handle(prompt());
-    assert_eq!(out.last(), Some(&Output::CallModel), "the one turn is still to be had");
+    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }), "the one turn is still to be had");
     assert_eq!((m.state().turn, m.state().spent > MicroUsd::ZERO), (1, true));
 }
 
@@ -385,6 +485,6 @@ fn an_agent_that_is_done_hears_what_was_said_meanwhile_before_it_ends() {
     m.handle(prompt());
     m.handle(Input::Nudge { signal: "n1".to_owned(), text: "and the docs".to_owned() });
     let out = m.handle(says("done"));
-    assert_eq!((end_of(&out), out.last()), (None, Some(&Output::CallModel)));
+    assert_eq!((end_of(&out), out.last()), (None, Some(&Output::CallModel { covered: false })));
     assert!(end_of(&m.handle(says("all done"))).is_some());
 }
