@@ -18,7 +18,7 @@ pub use decide::{Backend, decide};
 pub use liveness::{Liveness, judge};
 pub use record::{
     CancelRequest, CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, PullRequestRef, SessionPhase,
-    SessionRecord, SessionReport, StopCause, Stopping, Task, Verdict, Verification,
+    SessionRecord, SessionReport, StopCause, Stopping, Task, Unprepared, Verdict, Verification,
 };
 pub use scope::{InitialScope, InvalidScope};
 pub use snapshot::{

@@ -43,6 +43,9 @@ pub struct Task {
     pub not_before: Option<Timestamp>,
     /// What preparation found.
     pub prepared: Option<Prepared>,
+    /// How preparation has failed so far, while it may still succeed.
+    #[serde(default)]
+    pub unprepared: Option<Unprepared>,
     /// The session of the current attempt.
     pub session: Option<SessionRecord>,
     /// The gate that a human is awaited for.
@@ -82,6 +85,7 @@ impl Task {
             attempt: 0,
             not_before: None,
             prepared: None,
+            unprepared: None,
             session: None,
             awaiting: None,
             cancel: None,
@@ -106,6 +110,17 @@ pub struct Prepared {
     pub token_estimate: u32,
     /// Whether something had to be left out to fit.
     pub truncated: bool,
+}
+
+/// Preparation failed in a way that may pass: it is tried again, less and less often, until the deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unprepared {
+    /// How often, from 1.
+    pub times: u32,
+    /// When it failed last.
+    pub at: Timestamp,
+    /// What failed last.
+    pub last: Failure,
 }
 
 /// How far a session has come, as the platform knows.

@@ -32,7 +32,7 @@ impl<'a> Facts<'a> {
                 Preparing::Ask => Decision::Ask(Query::Prepare),
                 Preparing::Done(prepared) => self.start_intent(self.prepared(self.admit(), prepared)),
                 Preparing::Failed(failure) => self.preparation_failed(failure),
-                Preparing::Later => self.admit().done(),
+                Preparing::Later(failure) => self.unprepared(self.admit(), failure).done(),
             },
             (None, _) => self.admit().done(),
             (Some(scope), TaskStatus::Submitted) => {

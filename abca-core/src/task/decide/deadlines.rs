@@ -35,6 +35,10 @@ impl<'a> Facts<'a> {
             return None;
         }
         let message = format!("{} for {}: its deadline passed", self.task.status, self.now.since(self.task.status_at));
+        let message = match self.why_unprepared() {
+            Some(why) => format!("{message}; {why}"),
+            None => message,
+        };
         if self.current().is_some() {
             return Some(self.draft().stop_session(StopCause::Deadline, &message).done());
         }

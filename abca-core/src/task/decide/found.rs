@@ -52,7 +52,7 @@ impl<'a> Found<'a> {
                 Observation::SlotDenied(scope) => found.denied = found.denied.or(Some(scope)),
                 Observation::Prepared(prepared) => found.preparing = found.preparing.or(Preparing::Done(prepared)),
                 Observation::PrepareFailed { failure, retryable } => {
-                    let failed = if *retryable { Preparing::Later } else { Preparing::Failed(failure) };
+                    let failed = if *retryable { Preparing::Later(failure) } else { Preparing::Failed(failure) };
                     found.preparing = found.preparing.or(failed);
                 }
                 Observation::Started(id) if session == Some(id) => found.start = found.start.or(Some(Start::Done)),

@@ -28,6 +28,7 @@ pub fn snapshot(s: &Snapshot, h: &mut DefaultHasher) {
 
 fn task(t: &Task, h: &mut DefaultHasher) {
     (t.status, t.status_at, t.admitted_at, t.attempt, t.not_before, t.prepared.is_some()).hash(h);
+    t.unprepared.as_ref().map(|u| u.at).hash(h);
     t.session.is_some().hash(h);
     t.session.iter().for_each(|s| session(s, h));
     (t.awaiting.is_some(), t.cancel.is_some(), t.report.as_ref().map(|r| r.verdict as u8)).hash(h);
