@@ -66,24 +66,24 @@ impl Workflow {
 }
 
 /// Replaces each `{name}` that has a value, in one pass: values are never expanded again, and every other brace stays.
+/// A name holds no brace.
 pub fn render(template: &str, values: &BTreeMap<&str, &str>) -> String {
     let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        let found = after.split_once('}').and_then(|(name, tail)| values.get(name).map(|value| (value, tail)));
-        match found {
+    // Nothing is looked at twice: an opening brace looks for its closing one only as far as the next opening one.
+    let mut pieces = template.split('{');
+    out.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        match piece.split_once('}').and_then(|(name, tail)| values.get(name).map(|value| (value, tail))) {
             Some((value, tail)) => {
                 out.push_str(value);
-                rest = tail;
+                out.push_str(tail);
             }
             None => {
                 out.push('{');
-                rest = after;
+                out.push_str(piece);
             }
         }
     }
-    out.push_str(rest);
     out
 }
 
@@ -96,6 +96,15 @@ mod tests {
     fn values_are_not_expanded_again_and_other_braces_stay() {
         let values = BTreeMap::from([("a", "{b}"), ("b", "2")]);
         assert_eq!(render("{a} {b} {c} {{b}} { {a", &values), "{b} 2 {c} {2} { {a");
+    }
+
+    #[test]
+    fn a_template_of_braces_alone_is_kept_but_for_the_last_name() {
+        let values = BTreeMap::from([("a", "1"), ("", "empty"), ("{", "never")]);
+        let open = "{".repeat(200_000);
+        assert_eq!(render(&open, &values), open);
+        assert_eq!(render(&format!("{open}{{a}}"), &values), format!("{open}1"));
+        assert_eq!(render(&format!("{open}}}{{a"), &values), format!("{}empty{{a", "{".repeat(199_999)));
     }
 
     #[test]
