@@ -6,9 +6,8 @@ use crate::compute::NetworkMode;
 use crate::git::RepoRef;
 use crate::id::UserId;
 use crate::money::MicroUsd;
-use crate::task::{
-    NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, is_branch_name, limits,
-};
+use crate::names::check_branch;
+use crate::task::{NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, limits};
 use crate::time::Millis;
 use crate::workflow::Workflow;
 
@@ -273,8 +272,8 @@ impl Blueprint {
         if let Some(Err(problem)) = self.model.as_deref().map(check_model_name) {
             return Err(InvalidSetting::new("model", problem));
         }
-        if self.base_branch.as_deref().is_some_and(|b| !is_branch_name(b)) {
-            return Err(InvalidSetting::new("base_branch", "is not a branch name that git accepts: correct it"));
+        if let Some(Err(e)) = self.base_branch.as_deref().map(check_branch) {
+            return Err(InvalidSetting::new("base_branch", format!("cannot be used: {e}")));
         }
         if !self.egress_allowlist.is_empty() {
             let problem = "needs the egress proxy, which does not exist in this version: leave the list empty";

@@ -53,18 +53,44 @@ pub fn slug(description: Option<&str>, repo: &str) -> String {
     }
 }
 
-/// Whether git takes the text as the name of a branch, by the rules of `git check-ref-format --branch`, and it can be
-/// taken neither for an option nor for a full ref. At most 200 bytes.
+/// Text that cannot be the name of a branch, and which rule it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{shown}` is not a branch name: {rule}")]
+pub struct InvalidBranch {
+    shown: String,
+    rule: &'static str,
+}
+
+/// Checks that git takes the text as the name of a branch, by the rules of `git check-ref-format --branch`, and that it
+/// can be taken neither for an option nor for a full ref. At most 200 bytes.
+///
+/// # Errors
+/// [`InvalidBranch`], naming the rule that it breaks.
+pub fn check_branch(name: &str) -> Result<(), InvalidBranch> {
+    let odd = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    let part = |p: &str| p.is_empty() || p.starts_with('.') || p.ends_with('.') || p.ends_with(".lock");
+    let rule = if matches!(name, "" | "@" | "HEAD") {
+        "it is empty or reserved"
+    } else if name.len() > BRANCH_BYTES {
+        "it is longer than 200 bytes"
+    } else if name.starts_with('-') {
+        "it begins with `-`"
+    } else if name.starts_with("refs/") {
+        "write it without `refs/heads/`"
+    } else if name.chars().any(odd) || name.contains("..") || name.contains("@{") {
+        "it holds a blank, a control character, `~^:?*[\\`, `..` or `@{`"
+    } else if name.split('/').any(part) {
+        "a part between slashes is empty, begins or ends with a dot, or ends with `.lock`"
+    } else {
+        return Ok(());
+    };
+    let shown = name.chars().take(80).collect::<String>().escape_debug().collect();
+    Err(InvalidBranch { shown, rule })
+}
+
+/// Whether [`check_branch`] finds nothing wrong.
 pub fn valid_branch(name: &str) -> bool {
-    let part = |p: &str| !p.is_empty() && !p.starts_with('.') && !p.ends_with('.') && !p.ends_with(".lock");
-    !matches!(name, "@" | "HEAD")
-        && name.len() <= BRANCH_BYTES
-        && !name.starts_with('-')
-        && !name.starts_with("refs/")
-        && !name.contains("..")
-        && !name.contains("@{")
-        && !name.chars().any(|c| c.is_control() || " ~^:?*[\\".contains(c))
-        && name.split('/').all(part)
+    check_branch(name).is_ok()
 }
 
 #[cfg(test)]
@@ -130,6 +156,9 @@ mod tests {
             assert!(!valid_branch(name), "{name:?}");
         }
         assert!(!valid_branch(&"a".repeat(BRANCH_BYTES.saturating_add(1))));
+        let said = check_branch("a\u{1b}[2J").unwrap_err().to_string();
+        let rule = "it holds a blank, a control character, `~^:?*[\\`, `..` or `@{`";
+        assert_eq!(said, format!("`a\\u{{1b}}[2J` is not a branch name: {rule}"));
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use crate::event::{EventType, NewEvent};
 use crate::git::RepoRef;
 use crate::id::{TaskId, UserId};
 use crate::money::MicroUsd;
+use crate::names::check_branch;
 use crate::store::Submit;
 use crate::time::Timestamp;
 use crate::workflow::{ResolveError, SuppliedInputs, Workflow, excerpt, resolve};
@@ -291,13 +292,9 @@ fn check_commands(new: &NewTask) -> Result<(), SubmitError> {
             return Err(SubmitError::invalid(field, format!("`{field}` {problem}")));
         }
     }
-    match &new.base_branch {
-        Some(branch) if !is_branch_name(branch) => {
-            let message =
-                format!("`base_branch` `{}` is not a branch name that git accepts: correct it", excerpt(branch));
-            Err(SubmitError::invalid("base_branch", message))
-        }
-        Some(_) | None => Ok(()),
+    match new.base_branch.as_deref().map(check_branch) {
+        Some(Err(e)) => Err(SubmitError::invalid("base_branch", format!("`base_branch` cannot be used: {e}"))),
+        Some(Ok(())) | None => Ok(()),
     }
 }
 
@@ -355,19 +352,6 @@ pub(crate) fn check_model_name(text: &str) -> Result<(), &'static str> {
                 && !id.trim().is_empty()
         });
     if fits { Ok(()) } else { Err("is not a model: write `provider:id`, e.g. `anthropic:claude-sonnet-4-6`") }
-}
-
-/// Whether git accepts a branch of this name (`git check-ref-format --branch`).
-pub(crate) fn is_branch_name(name: &str) -> bool {
-    let bad = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
-    name.len() <= 255
-        && !name.starts_with('-')
-        && !name.ends_with('.')
-        && name != "@"
-        && !name.contains("..")
-        && !name.contains("@{")
-        && !name.contains(bad)
-        && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
 }
 
 /// Dollars without rounding, at least two decimals: `$0.01`, `$0.009999`.

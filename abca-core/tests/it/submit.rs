@@ -238,11 +238,18 @@ fn branches_are_what_git_accepts() {
     for branch in ["main", "release/1.x", "a-b_c", "ünïcode"] {
         assert!(ok(branch), "{branch}");
     }
-    for branch in
-        ["", "-x", "a..b", "a b", "/a", "a/", "a//b", ".a", "a/.b", "a.lock", "a.", "@", "a@{b", "a~1", "a\nb", "a:b"]
-    {
+    for branch in [
+        "", "-x", "a..b", "a b", "/a", "a/", "a//b", ".a", "a/.b", "a.lock", "a.", "@", "a@{b", "a~1", "a\nb", "a:b",
+        "HEAD",
+    ] {
         assert!(!ok(branch), "{branch}");
     }
+    let (code, field, message) = refused(NewTask::new("acme/x", "fix it").base_branch("refs/heads/main"));
+    assert_eq!((code, field), (Code::Validation, "base_branch"));
+    assert_eq!(
+        message,
+        "`base_branch` cannot be used: `refs/heads/main` is not a branch name: write it without `refs/heads/`"
+    );
 }
 
 #[test]
