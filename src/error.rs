@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Conflict,
     /// The task has ended, so this cannot be done with it any more.
     Ended,
+    /// Too many of these wait already; the same call may succeed later.
+    Full,
     /// The state folder cannot be used: unreadable, not a folder, not abca's, or of a newer abca.
     State,
     /// A part that is needed was not configured.
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::NotFound => "not found",
             Self::Conflict => "conflict",
             Self::Ended => "ended",
+            Self::Full => "full",
             Self::State => "state folder",
             Self::Config => "not configured",
             Self::Unavailable => "unavailable",
@@ -79,7 +82,7 @@ impl Error {
 
     /// Whether the very same call may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable)
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Full)
     }
 }
 

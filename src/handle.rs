@@ -12,7 +12,7 @@ use abca_core::event::Event;
 use abca_core::id::SignalId;
 use abca_core::names;
 use abca_core::session::{LogEntry, LogRecord};
-use abca_core::store::{EventQuery, LogQuery, NewSignal, SignalOutcome, StoreError};
+use abca_core::store::{EventQuery, LogQuery, NUDGES_PENDING, NewSignal, SignalOutcome, StoreError};
 use abca_core::task::{Signal, SignalKind, Snapshot, Task, TaskStatus};
 use abca_core::{EventSeq, Millis, TaskId, Timestamp};
 use futures_core::Stream;
@@ -131,7 +131,9 @@ impl TaskHandle {
         match self.signal(signal_id("cancel")?, kind).await? {
             SignalOutcome::Accepted | SignalOutcome::Duplicate => Ok(CancelAnswer::Accepted),
             SignalOutcome::Terminal(status) => Ok(CancelAnswer::AlreadyEnded(status)),
-            SignalOutcome::Refused => Err(Error::new(ErrorKind::Internal, "the store refused a cancel")),
+            SignalOutcome::Refused | SignalOutcome::Full => {
+                Err(Error::new(ErrorKind::Internal, "the store refused a cancel"))
+            }
             SignalOutcome::NotFound => Err(self.not_found()),
         }
     }
@@ -139,7 +141,8 @@ impl TaskHandle {
     /// Says something to the running agent; it hears it between two turns.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] unless the text has 1 to 2 000 characters; [`ErrorKind::Ended`] when the task has ended.
+    /// [`ErrorKind::Invalid`] unless the text has 1 to 2 000 characters; [`ErrorKind::Ended`] when the task has ended;
+    /// [`ErrorKind::Full`] while [`NUDGES_PENDING`] of its nudges wait to be heard.
     pub async fn nudge(&self, message: &str) -> Result<(), Error> {
         let chars = message.chars().count();
         if message.trim().is_empty() || chars > NUDGE_CHARS {
@@ -152,6 +155,13 @@ impl TaskHandle {
             SignalOutcome::Accepted | SignalOutcome::Duplicate => Ok(()),
             SignalOutcome::Terminal(status) => {
                 Err(Error::new(ErrorKind::Ended, format!("task `{}` has ended: {status}", self.id)))
+            }
+            SignalOutcome::Full => {
+                let text = format!(
+                    "task `{}` has {NUDGES_PENDING} nudges that its agent has not heard yet: wait until it has, or say all in one",
+                    self.id
+                );
+                Err(Error::new(ErrorKind::Full, text))
             }
             SignalOutcome::Refused => Err(Error::new(ErrorKind::Internal, "the store refused a nudge")),
             SignalOutcome::NotFound => Err(self.not_found()),

@@ -190,7 +190,7 @@ impl SessionLink for StoreLink {
             SignalOutcome::Accepted => true,
             SignalOutcome::Duplicate => false,
             SignalOutcome::Terminal(status) => return Err(refused(op, format!("the task has ended: {status}"))),
-            SignalOutcome::Refused | SignalOutcome::NotFound => {
+            SignalOutcome::Refused | SignalOutcome::Full | SignalOutcome::NotFound => {
                 return Err(refused(op, "the task does not expect this session"));
             }
         };
@@ -295,7 +295,7 @@ impl SessionLink for StoreLink {
                 self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
                 Ok(())
             }
-            SignalOutcome::Terminal(_) | SignalOutcome::Refused | SignalOutcome::NotFound => {
+            SignalOutcome::Terminal(_) | SignalOutcome::Refused | SignalOutcome::Full | SignalOutcome::NotFound => {
                 // A repeat whose first answer got lost, after the task has ended by it.
                 let (snapshot, _) = self.own(task, session, op).await?;
                 let ours = snapshot.task.session.as_ref().is_some_and(|s| s.id == *session);

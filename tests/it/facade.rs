@@ -9,7 +9,7 @@ use abca_core::blueprint::PlatformDefaults;
 use abca_core::compute::StartSession;
 use abca_core::link::{AppendLog, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
-use abca_core::store::{ListQuery, TaskStore};
+use abca_core::store::{ListQuery, NUDGES_PENDING, TaskStore};
 use abca_store::InProcess;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,22 @@ async fn four_verbs() {
     assert_eq!(task.cancel().await.unwrap(), CancelAnswer::AlreadyEnded(TaskStatus::Completed));
     assert_eq!(task.nudge("too late").await.unwrap_err().kind(), ErrorKind::Ended);
     assert_eq!(task.log().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nudges_that_nobody_hears_are_refused_beyond_their_limit() {
+    let abca = small().worker(false).build().await.unwrap();
+    let task = abca.submit(new_task("x")).await.unwrap();
+    for _ in 0..NUDGES_PENDING {
+        task.nudge("are you there?").await.unwrap();
+    }
+    let error = task.nudge("hello?").await.unwrap_err();
+    let text = format!(
+        "full: task `{}` has 20 nudges that its agent has not heard yet: wait until it has, or say all in one",
+        task.id()
+    );
+    assert_eq!((error.to_string(), error.kind(), error.is_retryable()), (text, ErrorKind::Full, true));
+    assert_eq!(task.cancel().await.unwrap(), CancelAnswer::Accepted);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 pub use check::{check_append, check_change, check_commits, check_submit};
 pub use model::StoreModel;
-pub use row::{Applied, COMMITS_KEPT, CommitVerdict, Lease, Slots, TaskRow};
+pub use row::{Applied, COMMITS_KEPT, CommitVerdict, Lease, NUDGES_PENDING, Slots, TaskRow};
 
 adapter_error! {
     /// Why a store did not do what it was asked. Nothing was changed, except for [`StoreErrorKind::Unknown`].
@@ -197,6 +197,8 @@ pub enum SignalOutcome {
     Terminal(TaskStatus),
     /// The task does not expect this session.
     Refused,
+    /// A nudge more than [`NUDGES_PENDING`]: nothing changed, and the same may be accepted once the agent has heard some.
+    Full,
     /// No such task.
     NotFound,
 }
@@ -303,6 +305,8 @@ pub struct SlotUsage {
 ///   before: its worker has lost the task and must not go on from a snapshot of somebody else's lease.
 /// * **Claims** raise the epoch; a task is claimable when it is due, or when its lease has expired at `now`.
 ///   A task never leaves the due index while it is not terminal, except by a release with `due: None`.
+/// * **Nudges** wait in the inbox until a record of the log says that the agent heard them ([`crate::session::LogEntry::Injected`]): the
+///   append of that record takes them out, and bumps the revision if it does. At most [`NUDGES_PENDING`] wait.
 /// * **Signals** make the task due at once, whoever holds its lease, and bump the revision, so that a decision made
 ///   without them goes stale.
 /// * **Durable** when the capabilities say so: what was answered survives SIGKILL and power loss.

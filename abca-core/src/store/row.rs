@@ -6,11 +6,15 @@ use super::{
     Append, Commit, LeaseChange, NewSignal, Release, Renewal, SignalOutcome, StoreError, Submit, check_change, may_take,
 };
 use crate::id::{SessionId, SignalId, UserId, WorkerId};
-use crate::task::{OwedEffect, SessionPhase, SlotChange, SlotLimit, SlotScope, Snapshot};
+use crate::session::{LogEntry, LogRecord};
+use crate::task::{OwedEffect, SessionPhase, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot};
 use crate::time::Timestamp;
 
 /// How many of a task's last commits are recognised when they are repeated.
 pub const COMMITS_KEPT: usize = 16;
+
+/// How many nudges of a task may wait for its agent: more are refused, so that nobody can make a task grow without limit.
+pub const NUDGES_PENDING: usize = 20;
 
 /// Who works on a task, and until when nobody else may begin to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +229,10 @@ impl TaskRow {
         {
             return SignalOutcome::Refused;
         }
+        let nudge = |s: &Signal| matches!(s.kind, SignalKind::Nudge { .. });
+        if nudge(&new.signal) && self.snapshot.signals.iter().filter(|s| nudge(s)).count() >= NUDGES_PENDING {
+            return SignalOutcome::Full;
+        }
         self.seen.insert(new.signal.id.clone());
         self.snapshot.signals.push(new.signal.clone());
         self.snapshot.revision = self.snapshot.revision.saturating_add(1);
@@ -251,14 +259,31 @@ impl TaskRow {
         heard
     }
 
-    /// Counts what an append that was checked and begins right after the log's end adds; answers its first event's
-    /// number.
+    /// Nudges in the inbox that an append says the agent has heard.
+    pub fn heard(&self, append: &Append) -> Vec<SignalId> {
+        let said = |r: &LogRecord| match &r.entry {
+            LogEntry::Injected { signal, .. } => signal.clone(),
+            _ => None,
+        };
+        let ids: BTreeSet<String> = append.records.iter().filter_map(said).collect();
+        let nudges = self.snapshot.signals.iter().filter(|s| matches!(s.kind, SignalKind::Nudge { .. }));
+        nudges.filter(|s| ids.contains(s.id.as_str())).map(|s| s.id.clone()).collect()
+    }
+
+    /// Counts what an append that was checked and begins right after the log's end adds, and takes what it says was
+    /// [`TaskRow::heard`] out of the inbox; answers its first event's number.
     pub fn append(&mut self, append: &Append) -> u64 {
         let first = self.events.saturating_add(1);
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         self.log_len = self.log_len.saturating_add(count(append.records.len()));
         self.events = self.events.saturating_add(count(append.events.len()));
         self.snapshot.heartbeat_at = self.snapshot.heartbeat_at.max(Some(append.now));
+        let heard = self.heard(append);
+        if !heard.is_empty() {
+            self.snapshot.signals.retain(|s| !heard.contains(&s.id));
+            // A commit that was decided with them in the inbox would consume what is not there.
+            self.snapshot.revision = self.snapshot.revision.saturating_add(1);
+        }
         first
     }
 

@@ -90,7 +90,8 @@ pub enum SignalKind {
         /// Which.
         session: SessionId,
     },
-    /// A word to the running agent; delivered to the session, not consumed by `decide`.
+    /// A word to the running agent; delivered to the session, not consumed by `decide` but by the log's record that it
+    /// was heard.
     Nudge {
         /// The text, 1 to 2 000 characters.
         message: String,

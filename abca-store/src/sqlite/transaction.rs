@@ -524,6 +524,7 @@ impl<'a> Transaction<'a> {
             SignalOutcome::Duplicate
             | SignalOutcome::Terminal(_)
             | SignalOutcome::Refused
+            | SignalOutcome::Full
             | SignalOutcome::NotFound => {}
         }
         Ok(outcome)
@@ -538,6 +539,9 @@ impl<'a> Transaction<'a> {
             let (len, order) = (row.log_len, row.order);
             let same = self.same(append, order).await?;
             return Ok(AppendOutcome::Exists { len, same });
+        }
+        for id in row.heard(append) {
+            push_signal(&mut self.pending.signal, "append", row.order, &id, None)?;
         }
         let first = row.append(append);
         for (seq, record) in (append.expect_seq..).zip(&append.records) {

@@ -137,6 +137,8 @@ suite! {
         Nothing a_guarded_signal_needs_the_current_session,
         Nothing a_signal_interrupts_a_lease,
         Nothing signals_come_in_order,
+        Nothing no_more_nudges_wait_than_the_limit,
+        Nothing a_nudge_that_was_heard_leaves_the_inbox,
     }
     logs {
         Nothing records_are_numbered_on,

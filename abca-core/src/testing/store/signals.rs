@@ -1,12 +1,13 @@
 //! Inputs from outside.
 
 use super::super::fixtures::{
-    admit, at, claim, commit as make, complete, note, nudge, registration, running, start_intent, task, task_id,
+    admit, at, claim, commit as make, complete, note, nudge, registration, running, signal, start_intent, task, task_id,
 };
 use super::{StoreHarness, add, applied, commit, join_all, live, load, take};
 use crate::id::SessionId;
-use crate::store::{CommitOutcome, NewSignal, Release, SignalOutcome};
-use crate::task::{SessionPhase, TaskStatus};
+use crate::session::{LogEntry, LogRecord};
+use crate::store::{Append, AppendOutcome, CommitOutcome, NUDGES_PENDING, NewSignal, Release, SignalOutcome};
+use crate::task::{SessionPhase, SignalKind, TaskStatus};
 
 pub(super) async fn a_signal_makes_the_task_due_and_moves_the_revision(h: &dyn StoreHarness) {
     let store = h.fresh().await;
@@ -102,4 +103,62 @@ pub(super) async fn signals_come_in_order(h: &dyn StoreHarness) {
     }
     let came: Vec<String> = load(&store, task_id(1)).await.signals.iter().map(|s| s.id.to_string()).collect();
     assert_eq!(came, ids);
+}
+
+/// What the agent says it has heard.
+fn acknowledge(from: u64, ids: &[String]) -> Append {
+    let session = SessionId::of(task_id(1), 1);
+    let entry = |id: &String| LogEntry::Injected {
+        signal: Some(id.clone()),
+        origin: "nudge".to_owned(),
+        text: format!("nudge {id}"),
+    };
+    let record = |id| LogRecord { session: session.clone(), at: at(from), entry: entry(id) };
+    let records = ids.iter().map(record).collect();
+    Append { task: task_id(1), expect_seq: from, records, events: Vec::new(), now: at(100), session: session.clone() }
+}
+
+pub(super) async fn no_more_nudges_wait_than_the_limit(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    add(&store, task(1)).await;
+    let batch: Vec<NewSignal> =
+        (0..=NUDGES_PENDING).map(|n| nudge(task_id(1), &format!("n{n}"), at(n as u64))).collect();
+    let mut want = vec![SignalOutcome::Accepted; NUDGES_PENDING];
+    want.push(SignalOutcome::Full);
+    assert_eq!(store.signal(&batch).await.unwrap(), want);
+    let full = load(&store, task_id(1)).await;
+    assert_eq!(full.signals.len(), NUDGES_PENDING);
+    assert_eq!(store.signal(&batch[..1]).await.unwrap(), [SignalOutcome::Duplicate], "a repeat is no new one");
+    assert_eq!(store.signal(&batch[NUDGES_PENDING..]).await.unwrap(), [SignalOutcome::Full]);
+    assert_eq!(load(&store, task_id(1)).await, full, "a refused nudge changes nothing");
+    let cancel = signal(task_id(1), "cancel", SignalKind::Cancel { by: "ann".to_owned() }, at(99));
+    assert_eq!(store.signal(&[cancel]).await.unwrap(), [SignalOutcome::Accepted], "a cancel always has room");
+}
+
+pub(super) async fn a_nudge_that_was_heard_leaves_the_inbox(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let before = live(&store, task(1)).await;
+    let ids: Vec<String> = (0..NUDGES_PENDING).map(|n| format!("n{n}")).collect();
+    let batch: Vec<NewSignal> = ids.iter().map(|id| nudge(task_id(1), id, at(50))).collect();
+    store.signal(&batch).await.unwrap();
+    let stale = load(&store, task_id(1)).await;
+    // Only nudges are taken out by being heard, and only those that wait.
+    let exited = SignalKind::SessionExited { session: SessionId::of(task_id(1), 1) };
+    store.signal(&[signal(task_id(1), "exited", exited, at(51))]).await.unwrap();
+    let heard = acknowledge(1, &[ids[0].clone(), ids[2].clone(), "exited".to_owned(), "unknown".to_owned()]);
+    assert_eq!(store.append(std::slice::from_ref(&heard)).await.unwrap(), [AppendOutcome::Appended { len: 4 }]);
+    let s = load(&store, task_id(1)).await;
+    let mut left: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !["n0", "n2"].contains(id)).collect();
+    left.push("exited");
+    assert_eq!(s.signals.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), left);
+    assert_eq!(s.revision, before.revision + NUDGES_PENDING as u64 + 2, "once more for what was heard");
+    assert_eq!(commit(&store, make(&stale, note(&stale, at(60)), 0)).await, CommitOutcome::Stale(Box::new(s.clone())));
+    // A repeat of either changes nothing.
+    assert_eq!(store.append(&[heard]).await.unwrap(), [AppendOutcome::Exists { len: 4, same: true }]);
+    assert_eq!(store.signal(&batch[..1]).await.unwrap(), [SignalOutcome::Duplicate]);
+    assert_eq!(load(&store, task_id(1)).await, s);
+    assert_eq!(store.signal(&[nudge(task_id(1), "more", at(61))]).await.unwrap(), [SignalOutcome::Accepted]);
+    let s = load(&store, task_id(1)).await;
+    let end = applied(&store, &s, complete(&s, at(70))).await;
+    assert_eq!((end.signals.len(), end.task.status), (0, TaskStatus::Completed));
 }
