@@ -18,7 +18,7 @@ use abca_compute::{InProcess as InProcessCompute, SessionRunner};
 use abca_core::blueprint::PlatformDefaults;
 use abca_core::compute::StartSession;
 use abca_core::event::Event;
-use abca_core::id::IdempotencyKey;
+use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::link::SessionLink;
 use abca_core::session::LogRecord;
 use abca_core::store::{
@@ -215,6 +215,10 @@ impl TaskStore for Counted {
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
         self.counts.add("renew");
         self.inner.renew(batch).await
+    }
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        self.counts.add("other");
+        self.inner.expire(workers, now).await
     }
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {
         self.counts.add("release");

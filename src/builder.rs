@@ -358,7 +358,9 @@ impl Builder {
                 Sweeper { work_root: state.work_dir(), store, compute, clock }.start()
             });
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
-            inner.worker = Some(Worker::start(parts, self.worker_config));
+            let mut config = self.worker_config;
+            config.roster = config.roster.or_else(|| state.as_ref().map(StateDir::roster_dir));
+            inner.worker = Some(Worker::start(parts, config));
         }
         Ok(Abca { inner: Arc::new(inner) })
     }

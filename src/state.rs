@@ -18,6 +18,7 @@ const FORMAT_FILE: &str = "abca-state";
 /// | --- | --- |
 /// | `abca-state` | the layout's number |
 /// | `abca.db` | the store |
+/// | `workers/` | a locked file for each worker that lives |
 /// | `link/` | sockets of the workers of this machine, and the secret that signs session tokens |
 /// | everything else | the compute strategy's, named by it |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,11 @@ impl StateDir {
     /// The folder of the sessions' workspaces, one per task.
     pub fn work_dir(&self) -> PathBuf {
         self.0.join("work")
+    }
+
+    /// Where each worker of this machine keeps a locked file while it lives.
+    pub fn roster_dir(&self) -> PathBuf {
+        self.0.join("workers")
     }
 
     /// The folder of the workers' sockets.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use abca_core::event::Event;
-use abca_core::id::IdempotencyKey;
+use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
@@ -55,6 +55,10 @@ impl TaskStore for InProcess {
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
         Ok(self.model().renew(batch))
+    }
+
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.model().expire(workers, now))
     }
 
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {

@@ -8,6 +8,7 @@ mod driver;
 mod driving;
 mod nearest;
 mod prepare;
+mod roster;
 mod seams;
 mod wake;
 mod watch;

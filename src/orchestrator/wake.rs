@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use abca_core::event::Event;
-use abca_core::id::IdempotencyKey;
+use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, LeaseChange, ListQuery, LogQuery, NewSignal,
@@ -181,6 +181,14 @@ impl TaskStore for Wake {
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
         self.inner.renew(batch).await
+    }
+
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        let ended = self.inner.expire(workers, now).await?;
+        if ended > 0 {
+            self.bell.ring_work();
+        }
+        Ok(ended)
     }
 
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {

@@ -1,5 +1,6 @@
 //! The worker: claims due tasks, drives many at once, keeps their leases, and drains when told to.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,20 +14,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
 use super::driving::Driving;
+use super::roster::Roster;
 use super::seams::{Launcher, Preparer};
 use super::wake::{Bell, Wake};
 use super::watch::Watchers;
+
+/// How often the roster is looked through: a folder of some files.
+const ROSTER_EVERY: Duration = Duration::from_secs(1);
 
 /// How a worker works. Every default is meant for a laptop and for a fleet alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerConfig {
     /// How long a claim holds without renewal. Default 30 s; renewed after a third of it. Also how long the work of a
-    /// worker that died without a word rests.
+    /// worker that died without a word rests, unless its death is seen in the `roster`.
     pub lease: Millis,
+    /// A folder where every worker of this machine that works on the same store keeps a locked file, so that its death
+    /// is known to the others at once. Default none; the builder sets one in the state folder.
+    pub roster: Option<PathBuf>,
     /// How often an idle worker looks for work of other processes. Default 250 ms: one small read of the store.
     pub poll: Millis,
-    /// Most tasks driven at the same moment. Default 256. A task that waits for its session is not being driven.
+    /// Most tasks driven at the same moment. Default 256. A task that waits for its session is not being driven. As many
+    /// again are driven when they have a signal, so that a cancel never waits for a place.
     pub max_driving: usize,
     /// How often sessions that no task expects are looked for. Default 60 s, and at the start.
     pub sweep_every: Millis,
@@ -46,6 +55,7 @@ impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             lease: Millis::secs(30),
+            roster: None,
             poll: Millis(250),
             max_driving: 256,
             sweep_every: Millis::secs(60),
@@ -170,6 +180,10 @@ impl Work {
         // Whatever ends this future, an abort included, ends its helpers.
         let _ends = self.end.clone().drop_guard();
         let mut helpers = JoinSet::new();
+        let roster = self.enter();
+        if let Some(roster) = &roster {
+            helpers.spawn(take_over(self.driver.clone(), roster.clone()));
+        }
         helpers.spawn(renew(self.driver.clone(), self.driving.clone()));
         helpers.spawn(sweep(self.driver.clone()));
         let mut loops = JoinSet::new();
@@ -183,8 +197,24 @@ impl Work {
             sessions: compute.sessions().await.map_or(0, |s| s.len()),
             sessions_outlive_worker: compute.capabilities().outlives_worker,
         };
+        // With tasks in hand it is left behind as by a crash, and they are taken over.
+        if let Some(roster) = roster.and_then(Arc::into_inner).filter(|_| unfinished == 0) {
+            roster.leave();
+        }
         tracing::info!(worker = %self.id, ?drained, "worker stopped");
         drained
+    }
+
+    /// Enters this worker among the living. Without that its death is known when its leases expire.
+    fn enter(&self) -> Option<Arc<Roster>> {
+        let dir = self.driver.config.roster.as_ref()?;
+        match Roster::enter(dir, self.id) {
+            Ok(roster) => Some(Arc::new(roster)),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "no lock says that this worker lives; its leases do");
+                None
+            }
+        }
     }
 
     /// Claims and drives until told to stop.
@@ -197,10 +227,12 @@ impl Work {
             while let Some(ended) = loops.try_join_next() {
                 ended.unwrap_or_else(|error| report(&error));
             }
-            let room = config.max_driving.max(1).saturating_sub(loops.len());
-            if look && room > 0 {
-                let limit = room.min(64);
-                match self.driver.store.claim(&self.query(limit)).await {
+            let most = config.max_driving.max(1);
+            let room = most.saturating_sub(loops.len());
+            // Without room for new work, what has a signal is driven all the same: it may be a cancel.
+            let limit = if room > 0 { room } else { (2 * most).saturating_sub(loops.len()) }.min(64);
+            if look && limit > 0 {
+                match self.driver.store.claim(&self.query(limit, room == 0)).await {
                     Ok(claimed) => {
                         pause.found(!claimed.is_empty());
                         let more = claimed.len() >= limit;
@@ -238,9 +270,10 @@ impl Work {
         }
     }
 
-    fn query(&self, limit: usize) -> ClaimQuery {
+    fn query(&self, limit: usize, signalled: bool) -> ClaimQuery {
         let now = self.driver.clock.now();
-        ClaimQuery { worker: self.id, task: None, now, lease_until: now.after(self.driver.config.lease), limit }
+        let lease_until = now.after(self.driver.config.lease);
+        ClaimQuery { worker: self.id, task: None, signalled, now, lease_until, limit }
     }
 
     /// How long until something is due, if anything is; zero when it is, or when the store cannot say.
@@ -304,6 +337,22 @@ async fn renew(driver: Arc<Driver>, driving: Driving) {
             }
             Err(error) => tracing::warn!(%error, "could not extend leases"),
         }
+    }
+}
+
+/// Ends the leases of workers of this machine that have died, now and from time to time.
+async fn take_over(driver: Arc<Driver>, roster: Arc<Roster>) {
+    loop {
+        for dead in roster.dead() {
+            match driver.store.expire(&[dead.worker], driver.clock.now()).await {
+                Ok(ended) => {
+                    tracing::info!(worker = %dead.worker, ended, "a worker has died; its leases are ended");
+                    dead.bury();
+                }
+                Err(error) => tracing::warn!(worker = %dead.worker, %error, "could not end a dead worker's leases"),
+            }
+        }
+        tokio::time::sleep(ROSTER_EVERY).await;
     }
 }
 

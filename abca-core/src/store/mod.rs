@@ -143,6 +143,9 @@ pub struct ClaimQuery {
     pub worker: WorkerId,
     /// Only this task, whether it is due or not; `None` for whatever is due.
     pub task: Option<TaskId>,
+    /// Only tasks with a signal in their inbox: for a worker that has no room for new work, so that a cancel is heard all
+    /// the same.
+    pub signalled: bool,
     /// Now, as the worker sees it. Decides what is due and which leases have expired, never what is true.
     pub now: Timestamp,
     /// Until when the lease is granted.
@@ -330,6 +333,13 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 
     /// Extends leases. `false`: lost, another worker has claimed the task since.
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError>;
+
+    /// Ends the leases of workers that are known to be dead, so that their tasks can be claimed from `now` on instead of at
+    /// the end of the leases. Answers how many it ended.
+    ///
+    /// Harmless to a worker that lives after all: until somebody claims a task its lease can be renewed, and then it is
+    /// fenced as ever.
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError>;
 
     /// Gives leases back. `false`: it was lost before.
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError>;

@@ -8,7 +8,7 @@ use super::{
     check_append, check_commits, check_submit,
 };
 use crate::event::{Event, NewEvent};
-use crate::id::{EventSeq, IdempotencyKey, SessionId, TaskId, UserId};
+use crate::id::{EventSeq, IdempotencyKey, SessionId, TaskId, UserId, WorkerId};
 use crate::session::LogRecord;
 use crate::task::{SlotScope, Snapshot, Task};
 use crate::time::Timestamp;
@@ -219,7 +219,8 @@ impl StoreModel {
             Some(id) => self.tasks.get(&id).filter(|e| e.row.is_free(query.now)).map(|_| id).into_iter().collect(),
             None => {
                 let due = self.due.range(..=(query.now, u64::MAX));
-                due.filter_map(|(_, order)| self.orders.get(order)).copied().collect()
+                let ids = due.filter_map(|(_, order)| self.orders.get(order)).copied();
+                ids.filter(|id| self.tasks.get(id).is_some_and(|e| e.row.is_asked(query))).collect()
             }
         };
         let claim = |e: &mut Entry| {
@@ -232,6 +233,15 @@ impl StoreModel {
     /// See [`super::TaskStore::renew`].
     pub fn renew(&mut self, batch: &[Renewal]) -> Vec<bool> {
         batch.iter().map(|r| self.change(r.task, |e| e.row.renew(r)).unwrap_or(false)).collect()
+    }
+
+    /// See [`super::TaskStore::expire`].
+    pub fn expire(&mut self, workers: &[WorkerId], now: Timestamp) -> u64 {
+        let held = |e: &&Entry| e.row.lease.is_some_and(|l| workers.contains(&l.worker));
+        let ids: Vec<TaskId> = self.tasks.values().filter(held).map(|e| e.row.snapshot.id()).collect();
+        let ended =
+            ids.into_iter().filter_map(|id| self.change(id, |e| e.row.expire(workers, now))).filter(|done| *done);
+        number(ended.count())
     }
 
     /// See [`super::TaskStore::release`].

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Append, Commit, LeaseChange, NewSignal, Release, Renewal, SignalOutcome, StoreError, Submit, check_change, may_take,
+    Append, ClaimQuery, Commit, LeaseChange, NewSignal, Release, Renewal, SignalOutcome, StoreError, Submit,
+    check_change, may_take,
 };
 use crate::id::{SessionId, SignalId, UserId, WorkerId};
 use crate::session::{LogEntry, LogRecord};
@@ -151,6 +152,11 @@ impl TaskRow {
         !self.is_terminal() && (self.lease.is_none() || self.claimable_from().is_some_and(|t| t <= now))
     }
 
+    /// Whether a claim that names no task may have it, once it is due.
+    pub fn is_asked(&self, query: &ClaimQuery) -> bool {
+        !query.signalled || !self.snapshot.signals.is_empty()
+    }
+
     /// Gives it to a worker.
     pub fn claim(&mut self, worker: WorkerId, until: Timestamp) {
         self.snapshot.epoch = self.snapshot.epoch.saturating_add(1);
@@ -165,6 +171,17 @@ impl TaskRow {
         match &mut self.lease {
             Some(lease) if self.snapshot.epoch == renewal.epoch => {
                 lease.until = renewal.lease_until;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Ends the lease where one of these workers holds it: they are dead. `false` when none does.
+    pub fn expire(&mut self, workers: &[WorkerId], now: Timestamp) -> bool {
+        match &mut self.lease {
+            Some(lease) if workers.contains(&lease.worker) => {
+                lease.until = lease.until.min(now);
                 true
             }
             Some(_) | None => false,

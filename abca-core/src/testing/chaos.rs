@@ -10,7 +10,7 @@ use crate::compute::{
     ComputeCapabilities, ComputeError, ComputeErrorKind, ComputeStrategy, SessionView, StartSession, StopSession,
 };
 use crate::event::Event;
-use crate::id::{IdempotencyKey, SessionId, TaskId, UserId};
+use crate::id::{IdempotencyKey, SessionId, TaskId, UserId, WorkerId};
 use crate::session::LogRecord;
 use crate::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
@@ -181,6 +181,10 @@ impl TaskStore for ChaosStore {
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
         self.chaos.pass("renew", self.inner.renew(batch), store_error).await
+    }
+
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        self.chaos.pass("expire", self.inner.expire(workers, now), store_error).await
     }
 
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {

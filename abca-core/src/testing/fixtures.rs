@@ -252,7 +252,8 @@ pub fn commit(from: &Snapshot, change: Change, salt: u64) -> Commit {
 
 /// Asks for at most `limit` due tasks, for a minute.
 pub fn claim(n: u64, now: Timestamp, limit: usize) -> ClaimQuery {
-    ClaimQuery { worker: worker(n), task: None, now, lease_until: now.after(Millis::secs(60)), limit }
+    let lease_until = now.after(Millis::secs(60));
+    ClaimQuery { worker: worker(n), task: None, signalled: false, now, lease_until, limit }
 }
 
 /// A signal from anybody.

@@ -1,5 +1,6 @@
 //! What the writer is asked: one variant for each call that changes something, with its answer's way back.
 
+use abca_core::id::WorkerId;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
     StoreErrorKind, Submit, SubmitOutcome,
@@ -31,6 +32,7 @@ pub(super) enum Call {
     Signal(Vec<NewSignal>, Reply<Vec<SignalOutcome>>),
     Append(Vec<Append>, Reply<Vec<AppendOutcome>>),
     Heartbeat(Beat, Reply<bool>),
+    Expire(Vec<WorkerId>, Timestamp, Reply<u64>),
 }
 
 /// What a call's answer is, held back until its transaction is durable.
@@ -43,6 +45,7 @@ pub(super) enum Answer {
     Signal(Vec<SignalOutcome>),
     Append(Vec<AppendOutcome>),
     Flag(bool),
+    Count(u64),
 }
 
 impl Call {
@@ -56,6 +59,7 @@ impl Call {
             Self::Signal(..) => "signal",
             Self::Append(..) => "append",
             Self::Heartbeat(..) => "heartbeat",
+            Self::Expire(..) => "expire",
         }
     }
 
@@ -70,6 +74,7 @@ impl Call {
             Self::Signal(b, _) => b.iter().map(|s| s.task).collect(),
             Self::Append(b, _) => b.iter().map(|a| a.task).collect(),
             Self::Heartbeat(b, _) => vec![b.task],
+            Self::Expire(..) => Vec::new(),
         }
     }
 
@@ -88,6 +93,7 @@ impl Call {
             (Self::Signal(_, r), Ok(Answer::Signal(a))) => send(r, Ok(a)),
             (Self::Append(_, r), Ok(Answer::Append(a))) => send(r, Ok(a)),
             (Self::Heartbeat(_, r), Ok(Answer::Flag(a))) => send(r, Ok(a)),
+            (Self::Expire(_, _, r), Ok(Answer::Count(a))) => send(r, Ok(a)),
             (call, Ok(_)) => call.fail(mixed("answer")),
             (call, Err(e)) => call.fail(e),
         }
@@ -103,6 +109,7 @@ impl Call {
             Self::Signal(_, r) => r.send(Err(error)).is_err(),
             Self::Append(_, r) => r.send(Err(error)).is_err(),
             Self::Heartbeat(_, r) => r.send(Err(error)).is_err(),
+            Self::Expire(_, _, r) => r.send(Err(error)).is_err(),
         };
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::event::Event;
-use abca_core::id::IdempotencyKey;
+use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
@@ -149,6 +149,11 @@ impl TaskStore for Sqlite {
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
         let batch = batch.to_vec();
         self.ask("renew", |reply| Call::Renew(batch, reply)).await
+    }
+
+    async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        let workers = workers.to_vec();
+        self.ask("expire", |reply| Call::Expire(workers, now, reply)).await
     }
 
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {

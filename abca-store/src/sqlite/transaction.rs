@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abca_core::id::IdempotencyKey;
+use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, Slots, StoreError, Submit, SubmitOutcome,
@@ -102,7 +102,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Applies the calls: claims first, since they look at what is stored, then the others in order. Answers are in
+    /// Applies the calls: claims and what ends leases first, since they look at what is stored, then the others in order. Answers are in
     /// the order of the calls.
     pub(super) async fn apply(&mut self, calls: &[Call]) -> Result<Vec<Answered>, Trouble> {
         self.prefetch(calls).await?;
@@ -111,6 +111,7 @@ impl<'a> Transaction<'a> {
         for call in calls {
             answers.push(match call {
                 Call::Claim(query, _) => Some(Ok(Answer::Claim(self.claim(query, &mut claimed).await?))),
+                Call::Expire(workers, now, _) => Some(Ok(Answer::Count(self.expire(workers, *now).await?))),
                 Call::Submit(..)
                 | Call::Commit(..)
                 | Call::Renew(..)
@@ -145,7 +146,12 @@ impl<'a> Transaction<'a> {
             Call::Submit(batch, _) => batch.iter().try_for_each(check_submit).err(),
             Call::Commit(batch, _) => check_commits(batch, |id| self.shelf.row(id)).err(),
             Call::Append(batch, _) => self.check_appends(batch).err(),
-            Call::Claim(..) | Call::Renew(..) | Call::Release(..) | Call::Signal(..) | Call::Heartbeat(..) => None,
+            Call::Claim(..)
+            | Call::Renew(..)
+            | Call::Release(..)
+            | Call::Signal(..)
+            | Call::Heartbeat(..)
+            | Call::Expire(..) => None,
         }
     }
 
@@ -178,6 +184,7 @@ impl<'a> Transaction<'a> {
                 Answer::Commit(outcomes)
             }
             Call::Claim(..) => Answer::Claim(Vec::new()),
+            Call::Expire(..) => Answer::Count(0),
             Call::Renew(batch, _) => {
                 Answer::Flags(batch.iter().map(|r| self.change(r.task, |row| row.renew(r)).unwrap_or(false)).collect())
             }
@@ -224,7 +231,8 @@ impl<'a> Transaction<'a> {
                 | Call::Release(..)
                 | Call::Signal(..)
                 | Call::Append(..)
-                | Call::Heartbeat(..) => {}
+                | Call::Heartbeat(..)
+                | Call::Expire(..) => {}
             }
         }
         if !keys.is_empty() {
@@ -472,8 +480,10 @@ impl<'a> Transaction<'a> {
         };
         let mut answer = Vec::new();
         for id in ids {
-            let free =
-                |r: &TaskRow| r.is_free(query.now) && (query.task.is_some() || r.claimable_from() <= Some(query.now));
+            let free = |r: &TaskRow| {
+                let due = r.claimable_from() <= Some(query.now) && r.is_asked(query);
+                r.is_free(query.now) && (query.task.is_some() || due)
+            };
             if answer.len() >= query.limit || claimed.contains(&id) || !self.shelf.row(id).is_some_and(free) {
                 continue;
             }
@@ -486,14 +496,32 @@ impl<'a> Transaction<'a> {
         Ok(answer)
     }
 
+    /// Ends the leases of dead workers. Looks through every task that waits for a time: it is asked for rarely.
+    async fn expire(&mut self, workers: &[WorkerId], now: Timestamp) -> Result<u64, Trouble> {
+        let rows = sqlx::query(
+            "SELECT t.id FROM state s JOIN task t ON t.ord = s.ord \
+             WHERE s.look_at IS NOT NULL AND s.worker IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(list(workers))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(Trouble::sql("expire"))?;
+        let ids = rows.iter().map(|r| task_id("expire", r)).collect::<Result<Vec<_>, _>>()?;
+        self.load(ids.iter().copied()).await?;
+        let ended = ids.into_iter().filter_map(|id| self.change(id, |row| row.expire(workers, now)));
+        Ok(ended.filter(|done| *done).count() as u64)
+    }
+
     /// Due tasks, oldest first; `more` than asked for, since so many were claimed in this very transaction.
     async fn due(&mut self, query: &ClaimQuery, more: usize) -> Result<Vec<TaskId>, Trouble> {
         let rows = sqlx::query(
             "SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
+             AND (NOT ?3 OR EXISTS (SELECT 1 FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL)) \
              ORDER BY s.look_at, s.ord LIMIT ?2",
         )
         .bind(query.now.as_millis())
         .bind(limit(query.limit.saturating_add(more)))
+        .bind(query.signalled)
         .fetch_all(&mut *self.conn)
         .await
         .map_err(Trouble::sql("claim"))?;

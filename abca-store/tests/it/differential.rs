@@ -23,7 +23,8 @@ const TASKS: u64 = 7;
 #[derive(Debug, Clone)]
 enum Op {
     Submit { n: u64, key: Option<u8>, payload: u8, needs: u8, due: u64 },
-    Claim { now: u64, limit: usize, named: Option<u64> },
+    Claim { now: u64, limit: usize, named: Option<u64>, signalled: bool },
+    Expire { worker: u64, now: u64 },
     Commit { picks: Vec<Pick> },
     Renew { n: u64, old: bool, until: u64 },
     Release { n: u64, old: bool, due: Option<u64> },
@@ -73,8 +74,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (n.clone(), prop::option::of(0..3u8), 0..2u8, 0..4u8, 0..200u64)
             .prop_map(|(n, key, payload, needs, due)| Op::Submit { n, key, payload, needs, due }),
-        6 => (0..400u64, 0..4usize, prop::option::of(n.clone()))
-            .prop_map(|(now, limit, named)| Op::Claim { now, limit, named }),
+        6 => (0..400u64, 0..4usize, prop::option::of(n.clone()), prop::bool::weighted(0.2))
+            .prop_map(|(now, limit, named, signalled)| Op::Claim { now, limit, named, signalled }),
+        1 => (0..5u64, 0..400u64).prop_map(|(worker, now)| Op::Expire { worker, now }),
         12 => prop::collection::vec(pick, 1..4).prop_map(|picks| Op::Commit { picks }),
         1 => (n.clone(), rarely(), 0..900u64).prop_map(|(n, old, until)| Op::Renew { n, old, until }),
         3 => (n.clone(), rarely(), prop::option::of(0..300u64)).prop_map(|(n, old, due)| Op::Release { n, old, due }),
@@ -159,9 +161,14 @@ impl Pair {
                 let batch = [new_task(*n, *key, *payload, *needs, *due)];
                 assert_eq!(plain(self.sqlite.submit(&batch).await), plain(self.model.submit(&batch)));
             }
-            Op::Claim { now, limit, named } => {
+            Op::Expire { worker, now } => {
+                let dead = [abca_core::testing::fixtures::worker(*worker)];
+                assert_eq!(self.sqlite.expire(&dead, at(*now)).await.unwrap(), self.model.expire(&dead, at(*now)));
+            }
+            Op::Claim { now, limit, named, signalled } => {
                 let query = ClaimQuery {
                     task: named.map(task_id),
+                    signalled: *signalled,
                     lease_until: at(now + 100),
                     ..claim(*now % 5, at(*now), *limit)
                 };

@@ -107,12 +107,81 @@ async fn a_worker_whose_task_was_claimed_by_another_drops_it() {
     // Another process, whose clock is ahead, takes the task for expired, and dies at once.
     let now = world.clock.now().after(Millis::secs(31));
     let worker = WorkerId::from_parts(now, world.ids.random());
-    let query = ClaimQuery { worker, task: Some(id), now, lease_until: now.after(Millis::secs(30)), limit: 1 };
+    let lease_until = now.after(Millis::secs(30));
+    let query = ClaimQuery { worker, task: Some(id), signalled: false, now, lease_until, limit: 1 };
     let stolen = world.store.claim(&query).await.unwrap();
     assert_eq!(stolen.len(), 1);
     assert_eq!(world.end(id).await.status, TaskStatus::Completed);
     assert_eq!(slow.done.load(Ordering::SeqCst), 1, "what was begun under the lost lease is dropped");
     world.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_is_heard_when_every_place_is_taken() {
+    let world = World::new(Act::Succeed(0));
+    let slow = Slow::new(100, false);
+    let mut parts = world.parts();
+    parts.preparer = slow.clone();
+    let mut config = WorkerConfig::default();
+    config.max_driving = 1;
+    let _worker = Worker::start(parts, config);
+    let driven = world.submit(world.task(|_| {})).await;
+    world.until(driven, "preparing", |_| slow.begun.load(Ordering::SeqCst) > 0).await;
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(world.submit(world.task(|_| {})).await);
+    }
+    // The youngest of those that wait for a place, and the one that has it.
+    for id in [waiting[19], driven] {
+        let before = world.elapsed();
+        world.cancel(id).await;
+        assert_eq!(world.end(id).await.status, TaskStatus::Cancelled);
+        let took = Millis(world.elapsed().0 - before.0);
+        assert!(took < Millis::secs(1), "{took}");
+    }
+    assert_eq!(slow.done.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waits_for_its_session_holds_no_place() {
+    let world = World::new(Act::Hang);
+    let mut config = WorkerConfig::default();
+    config.max_driving = 1;
+    let _worker = Worker::start(world.parts(), config);
+    let mut running = Vec::new();
+    for _ in 0..5 {
+        let id = world.submit(world.task(|_| {})).await;
+        world.until_status(id, TaskStatus::Running).await;
+        running.push(id);
+    }
+    assert!(world.elapsed() < Millis::secs(5), "{}", world.elapsed());
+    world.cancel(running[2]).await;
+    assert_eq!(world.end(running[2]).await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_death_of_a_worker_of_this_machine_is_known_before_its_leases_end() {
+    let world = World::new(Act::Succeed(0));
+    let roster = tempfile::tempdir().unwrap();
+    let mut config = WorkerConfig::default();
+    config.roster = Some(roster.path().to_owned());
+    let slow = Slow::new(100, false);
+    let mut parts = world.parts();
+    parts.preparer = slow.clone();
+    let first = Worker::start(parts, config.clone());
+    let id = world.submit(world.task(|_| {})).await;
+    world.until(id, "preparing", |_| slow.begun.load(Ordering::SeqCst) > 0).await;
+    let second = Worker::start(world.parts(), config.clone());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.snapshot(id).await.epoch, 1, "while it lives it keeps its task");
+    // As a crash.
+    drop(first);
+    let before = world.elapsed();
+    assert_eq!(world.end(id).await.status, TaskStatus::Completed);
+    let took = Millis(world.elapsed().0 - before.0);
+    assert!(took < Millis::secs(2), "{took}");
+    second.shutdown().await.unwrap();
+    assert_eq!(std::fs::read_dir(roster.path()).unwrap().count(), 0, "one was buried, the other left");
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,6 +103,60 @@ pub(super) async fn a_renewal_does_not_bring_back_a_released_lease(h: &dyn Store
     assert_eq!(due(&store, at(50), 5).await, [task_id(1)]);
 }
 
+pub(super) async fn the_leases_of_a_dead_worker_end_at_once(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    for n in 1..=3 {
+        add(&store, task(n)).await;
+    }
+    let dead = [take(&store, task_id(1), 1, at(5)).await, take(&store, task_id(2), 1, at(5)).await];
+    take(&store, task_id(3), 2, at(5)).await;
+    assert_eq!(store.expire(&[], at(6)).await.unwrap(), 0);
+    assert_eq!(store.expire(&[worker(7)], at(6)).await.unwrap(), 0);
+    assert_eq!(store.expire(&[worker(7), worker(1)], at(6)).await.unwrap(), 2);
+    assert_eq!(store.next_due().await.unwrap(), Some(at(6)));
+    assert_eq!(due(&store, at(5), 5).await, []);
+    // Revision and record are as they were; what was decided under the old lease is fenced.
+    let taken = store.claim(&claim(3, at(6), 5)).await.unwrap();
+    let expected = dead.clone().map(|s| Snapshot { epoch: s.epoch + 1, ..s });
+    assert_eq!(taken, expected);
+    let late = make(&dead[0], note(&dead[0], at(7)), 0);
+    assert!(matches!(commit(&store, late).await, CommitOutcome::Fenced));
+    assert_eq!(store.expire(&[worker(1)], at(8)).await.unwrap(), 0, "it holds nothing any more");
+}
+
+pub(super) async fn a_worker_that_was_taken_for_dead_may_go_on_until_another_claims(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    add(&store, task(1)).await;
+    let s = take(&store, task_id(1), 1, at(5)).await;
+    assert_eq!(store.expire(&[worker(1)], at(6)).await.unwrap(), 1);
+    let s = applied(&store, &s, note(&s, at(7))).await;
+    assert_eq!(store.renew(&[renewal(&s, at(LATER))]).await.unwrap(), [true]);
+    assert_eq!(due(&store, at(LATER - 1), 5).await, []);
+}
+
+pub(super) async fn a_claim_of_signalled_tasks_passes_over_the_others(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    for n in 1..=4 {
+        add(&store, task(n)).await;
+    }
+    let held = take(&store, task_id(3), 1, at(5)).await;
+    let signalled = |limit| ClaimQuery { signalled: true, ..claim(2, at(20), limit) };
+    assert_eq!(store.claim(&signalled(9)).await.unwrap(), []);
+    store.signal(&[nudge(task_id(3), "a", at(10)), nudge(task_id(4), "b", at(9))]).await.unwrap();
+    let first = store.claim(&signalled(1)).await.unwrap();
+    assert_eq!(first.iter().map(Snapshot::id).collect::<Vec<_>>(), [task_id(4)], "oldest due first");
+    let second = store.claim(&signalled(9)).await.unwrap();
+    assert_eq!(second.iter().map(|s| (s.id(), s.epoch)).collect::<Vec<_>>(), [(task_id(3), held.epoch + 1)]);
+    // What was read does not count.
+    let mut read = note(&first[0], at(21));
+    read.consumed = first[0].signals.iter().map(|s| s.id.clone()).collect();
+    let s = applied(&store, &first[0], read).await;
+    assert_eq!(store.release(&[release(&s, Some(at(22)))]).await.unwrap(), [true]);
+    let later = ClaimQuery { signalled: true, ..claim(2, at(30), 9) };
+    assert_eq!(store.claim(&later).await.unwrap(), []);
+    assert_eq!(due(&store, at(30), 9).await, [task_id(1), task_id(2), task_id(4)]);
+}
+
 pub(super) async fn a_released_task_is_due_when_said(h: &dyn StoreHarness) {
     let store = h.fresh().await;
     add(&store, task(1)).await;
@@ -173,7 +227,7 @@ pub(super) async fn next_due_is_the_earliest_of_due_and_lease(h: &dyn StoreHarne
     submitted(&store, crate::store::Submit { due_at: at(300), ..submit(task(1)) }).await;
     submitted(&store, crate::store::Submit { due_at: at(200), ..submit(task(2)) }).await;
     assert_eq!(store.next_due().await.unwrap(), Some(at(200)));
-    let query = ClaimQuery { lease_until: at(900), worker: worker(1), task: None, now: at(200), limit: 1 };
+    let query = ClaimQuery { lease_until: at(900), ..claim(1, at(200), 1) };
     let s = store.claim(&query).await.unwrap().pop().unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(300)));
     take(&store, task_id(1), 1, at(300)).await;
