@@ -27,7 +27,8 @@ pub enum Liveness {
 /// Judges a registered session.
 ///
 /// A backend without heartbeats is never failed for silence, one without exit status never for a missing one; work
-/// that the backend itself sees (`active_at`) counts as a sign of life.
+/// that the backend itself sees (`active_at`) counts as a sign of life, unless it is further ahead of `now` than silence may
+/// last: a clock was wrong then.
 pub fn judge(
     view: &SessionView,
     capabilities: ComputeCapabilities,
@@ -61,7 +62,8 @@ pub fn judge(
             if !capabilities.heartbeats {
                 return Liveness::Alive { look_again: soon };
             }
-            let last = active_at.map_or(last_sign, |a| a.max(last_sign));
+            let believed = now.after(limits.heartbeat_timeout_ms);
+            let last = active_at.filter(|a| *a <= believed).map_or(last_sign, |a| a.max(last_sign));
             let silent_until = last.after(limits.heartbeat_timeout_ms);
             if now >= silent_until {
                 Liveness::Lost { detail: format!("no heartbeat for {}", now.since(last)) }
@@ -101,6 +103,9 @@ mod tests {
         assert!(matches!(judged(capabilities, &view), Liveness::Lost { .. }));
         let busy = SessionView::Running { active_at: Some(Timestamp::from_millis(9_999_000)) };
         assert!(matches!(judged(capabilities, &busy), Liveness::Alive { .. }));
+        let ahead = late.after(limits.heartbeat_timeout_ms).after(Millis(1));
+        let wrong = SessionView::Running { active_at: Some(ahead) };
+        assert!(matches!(judged(capabilities, &wrong), Liveness::Lost { .. }), "a clock that was wrong proves no life");
         assert_eq!(late.since(start), Millis(10_000_000));
     }
 

@@ -12,8 +12,15 @@ impl<'a> Facts<'a> {
         if let Some(decision) = self.gate() {
             return decision;
         }
-        let last_sign =
-            self.s.heartbeat_at.into_iter().chain(session.registered_at).fold(session.intent_at, Timestamp::max);
+        // A sign that is further ahead than silence may last came by a clock that was wrong: it says nothing.
+        let believed = self.now.after(self.limits().heartbeat_timeout_ms);
+        let last_sign = self
+            .s
+            .heartbeat_at
+            .filter(|h| *h <= believed)
+            .into_iter()
+            .chain(session.registered_at)
+            .fold(session.intent_at, Timestamp::max);
         let soon = self.now.after(ASK_AGAIN);
         match self.view() {
             None => Decision::Ask(Query::Observe(session.id.clone())),

@@ -14,9 +14,11 @@ impl<'a> Facts<'a> {
     pub(super) fn deadline_at(&self) -> Timestamp {
         let l = self.limits();
         let whole = self.task.admitted_at.map(|t| t.after(l.task_timeout_ms));
+        // Both are moments of acceptance, but only one of them can be set right after a clock was wrong.
+        let accepted_at = self.task.created_at.min(self.task.status_at);
         let of_state = match self.task.status {
-            TaskStatus::PendingUploads => self.task.created_at.after(l.upload_window_ms),
-            TaskStatus::Submitted | TaskStatus::Queued => self.task.created_at.after(l.queue_timeout_ms),
+            TaskStatus::PendingUploads => accepted_at.after(l.upload_window_ms),
+            TaskStatus::Submitted | TaskStatus::Queued => accepted_at.after(l.queue_timeout_ms),
             TaskStatus::Hydrating => {
                 let intent_at = self.current().map(|s| s.intent_at);
                 let attempt_at = self.task.not_before.into_iter().chain(intent_at).fold(self.task.status_at, Ord::max);
@@ -53,7 +55,7 @@ impl<'a> Facts<'a> {
                 )
                 .done(),
             TaskStatus::Submitted | TaskStatus::Queued => {
-                let waited = self.now.since(self.task.created_at);
+                let waited = self.now.since(self.task.created_at.min(self.task.status_at));
                 let text = format!("Admission queue timeout: task waited {waited}");
                 self.draft().time_out(Failure::new(FailureReason::Deadline, text)).done()
             }

@@ -8,7 +8,7 @@ use crate::event::{EventType, NewEvent};
 use crate::time::Millis;
 
 /// The wait between attempts never grows beyond this.
-const MAX_BACKOFF: Millis = Millis::secs(300);
+pub(super) const MAX_BACKOFF: Millis = Millis::secs(300);
 
 impl<'a> Facts<'a> {
     /// The session is over without a usable report: another attempt, or the end.

@@ -4,6 +4,7 @@
 
 mod admission;
 mod alive;
+mod clock;
 mod deadlines;
 mod found;
 mod inbox;
@@ -38,10 +39,12 @@ pub struct Backend {
 ///
 /// Precedence, highest first: terminal, cancel, session outcome, deadline, liveness, progress. A stop that is under
 /// way is finished before anything else but the recording of a cancel. Total and deterministic: equal inputs give
-/// equal outputs. `observations` are what the driver found out since it loaded the snapshot.
+/// equal outputs. `observations` are what the driver found out since it loaded the snapshot. A record that a clock wrote
+/// which was more than five minutes ahead is set right first, and no wait is longer than an hour: were the clock set
+/// back, nothing would wait for the time that it once showed.
 pub fn decide(snapshot: &Snapshot, observations: &[Observation], backend: &Backend, now: Timestamp) -> Decision {
     let session = snapshot.task.session.as_ref().map(|s| &s.id);
-    Facts {
+    let facts = Facts {
         s: snapshot,
         task: &snapshot.task,
         inbox: Inbox::read(&snapshot.signals, session),
@@ -49,8 +52,8 @@ pub fn decide(snapshot: &Snapshot, observations: &[Observation], backend: &Backe
         backend,
         now,
         unconfirmed: None,
-    }
-    .decide()
+    };
+    clock::bounded(facts.decide(), now)
 }
 
 /// Everything a decision looks at.
@@ -71,6 +74,9 @@ impl<'a> Facts<'a> {
     fn decide(&self) -> Decision {
         if self.task.status.is_terminal() {
             return Decision::Wait { until: None };
+        }
+        if let Some(decision) = self.set_clock_right() {
+            return decision;
         }
         if let Some(decision) = self.cancel() {
             return decision;

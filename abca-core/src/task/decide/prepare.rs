@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_failure_noted_by_a_clock_that_was_ahead_is_not_waited_for() {
-        let failed = committed(&submitted(), &[unreachable()], at(3_600_000));
+        let failed = committed(&submitted(), &[unreachable()], at(60_000));
         assert_eq!(decide(&failed, &[], &backend(), at(1_000)), Decision::Ask(Query::Prepare));
     }
 }
