@@ -392,3 +392,6 @@ async fn whole_answer(model: &dyn ModelClient, request: &ModelRequest) -> Result
     }
     Err((ModelError::new(ModelErrorKind::Network, "stream", "the answer ended before it was whole"), true))
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,9 +94,10 @@ pub(crate) async fn deliver(
     if let Err(error) = push(workspace, &branch, &head_sha, &before).await {
         return Ok(Err(fail(&error)));
     }
+    // Written with the pull request: until then the intent says where the branch may be.
     let entry = LogEntry::Pushed { branch: branch.clone(), sha: head_sha.clone() };
     state.apply(&entry);
-    journal.write(vec![entry], Vec::new()).await?;
+    journal.keep([entry], Vec::new());
 
     let subjects: Vec<String> = commits.iter().rev().map(|c| c.subject.clone()).collect();
     let text = pull_request_text(&PullRequestText {
@@ -138,7 +139,7 @@ pub(crate) async fn deliver(
         .with("milestone", "pr_created")
         .with("pr_url", pull_request.url.clone())
         .with("details", opened.title);
-    journal.write(vec![entry], vec![event]).await?;
+    journal.keep([entry], vec![event]);
     Ok(Ok(Delivered { branch, head_sha, pull_request, diff: work.diff }))
 }
 

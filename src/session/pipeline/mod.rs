@@ -1,5 +1,9 @@
 //! The pipeline of a session, step by step: clone, baseline, context, agent, safety net, verification, pull request.
 
+mod checks;
+mod finish;
+mod steps;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,19 +12,19 @@ use abca_core::event::{EventType, NewEvent};
 use abca_core::git::RepoRef;
 use abca_core::prompt;
 use abca_core::session::{AgentEnd, LogEntry, Machine, MachineConfig, Prompt, SessionState, StepName, StepStatus};
-use abca_core::task::{CheckResult, DiffStat, Failure, FailureReason, Prepared, Task, Verdict, Verification};
-use abca_core::text::{Screen, preview};
-use abca_core::workflow::{self, Check, NEEDS_INPUT_MARKER, Workflow, gate};
+use abca_core::task::{Failure, FailureReason, Prepared, Task, Verdict};
+use abca_core::text::Screen;
+use abca_core::workflow::{self, Workflow};
 
 use super::agent::{AgentLoop, LoopEnd};
-use super::deliver::{self, Undelivered};
+use super::deliver;
 use super::host::Host;
 use super::journal::{Abort, Journal};
 use super::report::{Outcome, report_of};
 use super::runtime::{SessionParts, walls_event};
 use super::saving::Saver;
 use super::tools;
-use super::verify::{self, Side};
+use super::verify::Side;
 use super::workspace::{self, Making, Origin, Walled, Workspace, git_failure};
 
 /// Everything about one session.
@@ -147,13 +151,13 @@ impl Pipeline {
         workspace::make_folders(&dir).map_err(|e| Break::Failed(git_failure(FailureReason::Infrastructure, &e)))?;
         let walled = self.walls(&dir)?;
         let walls = walled.names();
-        let mut entries = vec![LogEntry::SessionStarted { attempt: self.start.attempt, walls: walls.clone() }];
-        let events = vec![walls_event(&walls, self.start.limits.sandbox, begun)];
-        if !self.state.has_done(StepName::CloneRepo) {
-            entries.push(LogEntry::StepStarted { step: StepName::CloneRepo });
-        }
-        self.write(entries, events).await?;
+        let event = walls_event(&walls, self.start.limits.sandbox, begun);
+        self.keep(LogEntry::SessionStarted { attempt: self.start.attempt, walls });
+        self.journal.keep([], vec![event]);
         let made_before = self.state.has_done(StepName::CloneRepo);
+        if !made_before {
+            self.keep(LogEntry::StepStarted { step: StepName::CloneRepo });
+        }
         let making = Making {
             dir: &dir,
             task: self.task.id,
@@ -166,12 +170,12 @@ impl Pipeline {
             made_before,
             checkpoint: self.state.checkpoint.clone(),
         };
-        let opened = self.or_stopped(Workspace::open(making)).await?;
+        let opened = self.shown(Workspace::open(making)).await?;
         let (workspace, origin) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let failure = git_failure(FailureReason::RepoSetup, &error);
-                self.end_step(StepName::CloneRepo, StepStatus::Failed, begun, &failure.message, Vec::new()).await?;
+                self.end_step(StepName::CloneRepo, StepStatus::Failed, begun, &failure.message);
                 return Err(Break::Failed(failure));
             }
         };
@@ -181,20 +185,22 @@ impl Pipeline {
             Origin::Restored { turn: 0 } => "restored from a checkpoint".to_owned(),
             Origin::Restored { turn } => format!("restored from the checkpoint after turn {turn}"),
         };
-        let mut more = Vec::new();
         if self.state.base.is_none() {
             let base_sha = workspace.bare().base_sha().await.map_err(|e| git_break(&e))?;
-            more.push(LogEntry::Cloned {
+            self.keep(LogEntry::Cloned {
                 base_branch: prepared.base_branch.clone(),
                 base_sha,
                 branch: prepared.branch.clone(),
             });
         }
         if let Some(note) = lost_work(&origin, &self.state) {
-            more.push(LogEntry::Injected { signal: None, origin: "restored".to_owned(), text: note });
+            self.keep(LogEntry::Injected { signal: None, origin: "restored".to_owned(), text: note });
         }
-        self.end_step(StepName::CloneRepo, StepStatus::Succeeded, begun, &detail, more).await?;
-        self.milestone("repo_setup_complete", &detail).await?;
+        self.end_step(StepName::CloneRepo, StepStatus::Succeeded, begun, &detail);
+        let event = NewEvent::new(EventType::AgentMilestone, self.journal.now())
+            .with("milestone", "repo_setup_complete")
+            .with("details", detail);
+        self.journal.keep([], vec![event]);
         Ok(Arc::new(workspace))
     }
 
@@ -232,50 +238,31 @@ impl Pipeline {
         self.check_step(host, StepName::Baseline, Side::Before).await
     }
 
-    /// Runs the task's commands on one side of the agent's work.
-    async fn check_step(&mut self, host: &mut Host, step: StepName, side: Side) -> Result<(), Break> {
-        let begun = self.journal.now();
-        self.write(vec![LogEntry::StepStarted { step }], Vec::new()).await?;
-        let commands = verify::commands(&self.task.spec);
-        if commands.is_empty() || (self.task.spec.read_only && side == Side::Before) {
-            self.end_step(step, StepStatus::Skipped, begun, "no command is configured", Vec::new()).await?;
-            return Ok(());
-        }
-        let mut results = self.state.verification.clone();
-        let limit = self.task.spec.limits.command_timeout_ms;
-        let ran = self.or_stopped(verify::run(host, &commands, limit, side, &mut results)).await?;
-        if let Err(why) = ran {
-            self.end_step(step, StepStatus::Failed, begun, &why, Vec::new()).await?;
-            return Err(failed(FailureReason::Infrastructure, &why));
-        }
-        let detail = results.iter().map(|v| summary(v, side)).collect::<Vec<_>>().join(", ");
-        let more = vec![LogEntry::Verified { results }];
-        self.end_step(step, StepStatus::Succeeded, begun, &detail, more).await?;
-        Ok(())
-    }
-
     async fn agent(&mut self, host: &mut Host, workflow: &Workflow, prepared: &Prepared) -> Result<(), Break> {
         let begun = self.journal.now();
         let specs = tools::specs(&workflow.agent_config.allowed_tools);
         let prompt = if self.state.model.is_none() {
-            self.write(vec![LogEntry::StepStarted { step: StepName::HydrateContext }], Vec::new()).await?;
-            let files = match host.workspace.hands().client().await {
-                Ok(client) => client.project_files().await,
-                Err(error) => Err(error),
+            self.keep(LogEntry::StepStarted { step: StepName::HydrateContext });
+            let files = async {
+                match host.workspace.hands().client().await {
+                    Ok(client) => client.project_files().await,
+                    Err(error) => Err(error),
+                }
             };
+            let files = self.shown(files).await?;
             let files = files.map_err(|e| failed(FailureReason::Infrastructure, &e.to_string()))?;
             let files: Vec<(String, String)> =
                 files.into_iter().map(|f| (f.path, String::from_utf8_lossy(&f.bytes).into_owned())).collect();
             let built = self.prompt(workflow, prepared, &files, &specs)?;
             let detail = format!("{} project files, prompt version {}", files.len(), built.version);
-            self.end_step(StepName::HydrateContext, StepStatus::Succeeded, begun, &detail, Vec::new()).await?;
+            self.end_step(StepName::HydrateContext, StepStatus::Succeeded, begun, &detail);
             built
         } else {
             // A conversation that was begun goes on under the prompt that it was begun with.
             Prompt { system: String::new(), user: String::new(), version: self.state.prompt_version.clone() }
         };
         let begun = self.journal.now();
-        self.write(vec![LogEntry::StepStarted { step: StepName::RunAgent }], Vec::new()).await?;
+        self.keep(LogEntry::StepStarted { step: StepName::RunAgent });
         let config = MachineConfig {
             model: self.parts.model_name.clone(),
             model_id: self.parts.model_id.clone(),
@@ -307,7 +294,7 @@ impl Pipeline {
             LoopEnd::Ended(end) => {
                 let status = if end.failure.is_none() { StepStatus::Succeeded } else { StepStatus::Failed };
                 let detail = end.failure.map_or_else(|| "done".to_owned(), |f| f.message);
-                self.end_step(StepName::RunAgent, status, begun, &detail, Vec::new()).await?;
+                self.end_step(StepName::RunAgent, status, begun, &detail);
                 Ok(())
             }
         }
@@ -334,166 +321,6 @@ impl Pipeline {
         };
         let version = system.version(specs);
         Ok(Prompt { system: system.render(), user: prepared.user_prompt.clone(), version })
-    }
-
-    /// After the agent: commit, take over, verify, propose.
-    async fn finish(
-        &mut self,
-        host: &mut Host,
-        workspace: &Workspace,
-        workflow: &Workflow,
-        prepared: &Prepared,
-        answer: String,
-    ) -> Result<Outcome, Break> {
-        let begun = self.journal.now();
-        let base = match &self.state.base {
-            Some((_, sha)) => sha.clone(),
-            None => workspace.bare().base_sha().await.map_err(|e| git_break(&e))?,
-        };
-        if let Some(question) = answer.trim_start().strip_prefix(NEEDS_INPUT_MARKER) {
-            let question = question.trim().to_owned();
-            return Ok(Outcome { answer: Some(question), delivered: None, nothing_to_do: true });
-        }
-        self.write(vec![LogEntry::StepStarted { step: StepName::SafetyNet }], Vec::new()).await?;
-        let (head, saved) = self.or_stopped(workspace.take_work()).await?.map_err(|e| git_break(&e))?;
-        let detail = if saved { "uncommitted work was committed" } else { "everything was committed" };
-        self.end_step(StepName::SafetyNet, StepStatus::Succeeded, begun, detail, Vec::new()).await?;
-        let head = head.filter(|h| *h != base);
-        let diff = match &head {
-            Some(head) => workspace.bare().diff_stat(&base, head).await.map_err(|e| git_break(&e))?,
-            None => abca_git::DiffStat::default(),
-        };
-        let Some(head) = head.filter(|_| !diff.files.is_empty()) else {
-            return Ok(Outcome { answer: Some(answer), delivered: None, nothing_to_do: true });
-        };
-        self.check_step(host, StepName::VerifyBuild, Side::After).await?;
-        self.gate(workflow)?;
-        let begun = self.journal.now();
-        self.write(vec![LogEntry::StepStarted { step: StepName::EnsurePr }], Vec::new()).await?;
-        let work = deliver::Work {
-            task: &self.task,
-            prepared,
-            attempt: self.start.attempt,
-            base,
-            head,
-            diff: DiffStat { files: diff.files.len() as u64, insertions: diff.added(), deletions: diff.removed() },
-            answer: &answer,
-        };
-        let delivered = {
-            let Self { state, journal, parts, .. } = self;
-            deliver::deliver(work, workspace, parts, state, journal).await
-        };
-        match delivered {
-            Ok(Ok(delivered)) => {
-                self.end_step(
-                    StepName::EnsurePr,
-                    StepStatus::Succeeded,
-                    begun,
-                    &delivered.pull_request.url,
-                    Vec::new(),
-                )
-                .await?;
-                Ok(Outcome { answer: Some(answer), delivered: Some(delivered), nothing_to_do: false })
-            }
-            Ok(Err(Undelivered::Stopped)) => Err(Break::Stopped),
-            Ok(Err(Undelivered::Failed(failure))) => {
-                self.end_step(StepName::EnsurePr, StepStatus::Failed, begun, &failure.message, Vec::new()).await?;
-                Err(Break::Failed(failure))
-            }
-            Err(abort) => Err(abort.into()),
-        }
-    }
-
-    /// Whether the checks let the work through (`behaviour.md` 4.2).
-    fn gate(&self, workflow: &Workflow) -> Result<(), Break> {
-        for v in &self.state.verification {
-            let check = match v.name.as_str() {
-                "lint" => Check::Lint,
-                "test" => Check::Test,
-                _ => Check::Build,
-            };
-            let after = v.after.unwrap_or(CheckResult::Inert);
-            if !gate(workflow.gate_mode(check), self.task.spec.read_only, v.before, after).is_ok() {
-                if after == CheckResult::InfraFailed {
-                    let last = v.output_tail.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("it was killed");
-                    let text = format!(
-                        "Task did not succeed (agent_status=success, build_ok=infra): the machine failed while `{}` was running ({})",
-                        v.command,
-                        preview(last, 200),
-                    );
-                    return Err(failed(FailureReason::Infrastructure, &text));
-                }
-                let text = format!(
-                    "Task did not succeed (agent_status=success, build_ok=False): `{}` ({}) {} before the agent's work and {} after it; the work is kept at `{}`",
-                    v.command,
-                    v.name,
-                    word(v.before),
-                    word(v.after),
-                    abca_core::names::wip_ref(self.task.id),
-                );
-                return Err(failed(FailureReason::Verification, &text));
-            }
-        }
-        Ok(())
-    }
-
-    // -- the log ---------------------------------------------------------------------------------------------------
-
-    async fn write(&mut self, entries: Vec<LogEntry>, events: Vec<NewEvent>) -> Result<(), Break> {
-        for entry in &entries {
-            self.state.apply(entry);
-        }
-        let mut events = events;
-        for entry in &entries {
-            if let LogEntry::StepStarted { step } = entry {
-                events.push(self.step_event(*step, "start", ""));
-            }
-            if let LogEntry::StepEnded { step, status, detail, .. } = entry {
-                let how = match status {
-                    StepStatus::Succeeded => "succeeded",
-                    StepStatus::Failed => "failed",
-                    StepStatus::Skipped => "skipped",
-                };
-                events.push(self.step_event(*step, how, detail));
-            }
-        }
-        Ok(self.journal.write(entries, events).await?)
-    }
-
-    fn step_event(&self, step: StepName, how: &str, detail: &str) -> NewEvent {
-        NewEvent::new(EventType::AgentMilestone, self.journal.now())
-            .with("milestone", format!("step:{}:{how}", step.as_str()))
-            .with("details", self.screen.scrub(detail).text)
-    }
-
-    async fn end_step(
-        &mut self,
-        step: StepName,
-        status: StepStatus,
-        begun: abca_core::Timestamp,
-        detail: &str,
-        mut before: Vec<LogEntry>,
-    ) -> Result<(), Break> {
-        let duration_ms = self.journal.now().since(begun);
-        before.push(LogEntry::StepEnded { step, status, duration_ms, detail: detail.to_owned() });
-        self.write(before, Vec::new()).await
-    }
-
-    async fn milestone(&mut self, name: &str, detail: &str) -> Result<(), Break> {
-        let event = NewEvent::new(EventType::AgentMilestone, self.journal.now())
-            .with("milestone", name)
-            .with("details", detail);
-        self.write(Vec::new(), vec![event]).await
-    }
-
-    /// Waits for something, unless the session is told to stop first.
-    async fn or_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Break> {
-        let stopped = self.journal.ears().stopped().clone();
-        tokio::select! {
-            biased;
-            () = stopped.cancelled() => Err(Break::Stopped),
-            done = work => Ok(done),
-        }
     }
 }
 
@@ -522,23 +349,4 @@ fn failed(reason: FailureReason, text: &str) -> Break {
 
 fn git_break(error: &abca_core::git::GitError) -> Break {
     Break::Failed(git_failure(FailureReason::Delivery, error))
-}
-
-fn summary(v: &Verification, side: Side) -> String {
-    let result = match side {
-        Side::Before => v.before,
-        Side::After => v.after,
-    };
-    format!("{} {}", v.name, word(result))
-}
-
-fn word(result: Option<CheckResult>) -> &'static str {
-    match result {
-        Some(CheckResult::Passed) => "passed",
-        Some(CheckResult::Failed) => "failed",
-        Some(CheckResult::TimedOut) => "did not end in time",
-        Some(CheckResult::Inert) => "had nothing to run",
-        Some(CheckResult::InfraFailed) => "was ended by a failure of the machine",
-        None => "was not run",
-    }
 }
