@@ -96,6 +96,7 @@ mod tests {
                 project_files: &files,
                 overrides: Some(&text),
                 read_only: false,
+                network: false,
             };
             assert!(prompt.render().len() > text.trim().len());
             let command = serde_json::json!({ "command": format!("{}a", text.replace('`', "a")) });

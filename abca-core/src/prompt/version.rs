@@ -93,6 +93,7 @@ mod tests {
         project_files: &[],
         overrides: None,
         read_only: false,
+        network: false,
     };
 
     #[test]
@@ -117,6 +118,7 @@ mod tests {
             SystemPrompt { workflow_block: "Work on `bgagent/1/a`.", ..PROMPT },
             SystemPrompt { base_branch: "dev", ..PROMPT },
             SystemPrompt { max_turns: 11, ..PROMPT },
+            SystemPrompt { network: true, ..PROMPT },
             SystemPrompt { verification: &make, ..PROMPT },
             SystemPrompt { verification: &just, ..PROMPT },
             SystemPrompt { project_files: &files, ..PROMPT },

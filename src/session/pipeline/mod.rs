@@ -7,7 +7,7 @@ mod steps;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use abca_core::compute::StartSession;
+use abca_core::compute::{NetworkMode, SandboxMode, StartSession};
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::RepoRef;
 use abca_core::prompt;
@@ -240,7 +240,7 @@ impl Pipeline {
 
     async fn agent(&mut self, host: &mut Host, workflow: &Workflow, prepared: &Prepared) -> Result<(), Break> {
         let begun = self.journal.now();
-        let specs = tools::specs(&workflow.agent_config.allowed_tools);
+        let specs = tools::specs(&workflow.agent_config.allowed_tools, self.has_network());
         let prompt = if self.state.model.is_none() {
             self.keep(LogEntry::StepStarted { step: StepName::HydrateContext });
             let files = async {
@@ -300,6 +300,16 @@ impl Pipeline {
         }
     }
 
+    /// Whether the hands reach a network: it was opened, or nothing closes it.
+    fn has_network(&self) -> bool {
+        let limits = &self.start.limits;
+        match (limits.network, limits.sandbox) {
+            (NetworkMode::Host, SandboxMode::Required | SandboxMode::Unsandboxed)
+            | (NetworkMode::Off, SandboxMode::Unsandboxed) => true,
+            (NetworkMode::Off, SandboxMode::Required) => false,
+        }
+    }
+
     fn prompt(
         &self,
         workflow: &Workflow,
@@ -318,6 +328,7 @@ impl Pipeline {
             project_files: files,
             overrides: spec.system_prompt_overrides.as_deref(),
             read_only: spec.read_only,
+            network: self.has_network(),
         };
         let version = system.version(specs);
         Ok(Prompt { system: system.render(), user: prepared.user_prompt.clone(), version })

@@ -11,9 +11,19 @@ pub(super) const NAMES: [&str; 9] =
 ///
 /// `Bash` brings `BashOutput` and `KillShell` with it; `TodoWrite` touches nothing and is always there. Names that are not
 /// tools of this version (`WebFetch`) are passed over: what cannot be done is not offered.
-pub fn specs(allowed: &[String]) -> Vec<ToolSpec> {
-    names(allowed).into_iter().map(spec).collect()
+///
+/// `network`: whether the commands of this session reach one.
+pub fn specs(allowed: &[String], network: bool) -> Vec<ToolSpec> {
+    let mut specs: Vec<ToolSpec> = names(allowed).into_iter().map(spec).collect();
+    let said = if network { "The network can be reached." } else { "There is no network." };
+    for bash in specs.iter_mut().filter(|s| s.name == "Bash") {
+        bash.description = bash.description.replace(NETWORK, said);
+    }
+    specs
 }
+
+/// Where a description says how the network stands.
+const NETWORK: &str = "{network}";
 
 /// The names of what [`specs`] offers.
 pub fn offered(allowed: &[String]) -> Vec<String> {
@@ -34,7 +44,7 @@ fn spec(name: &'static str) -> ToolSpec {
         "Bash" => (
             "Runs a command line in a non-interactive shell (bash where there is one) and returns its output, standard \
              output and error together. Every call starts in the work tree, in a new shell: `cd` and variables do not \
-             last, so chain with `&&` what belongs together. Standard input is empty. There is no network. When the \
+             last, so chain with `&&` what belongs together. Standard input is empty. {network} When the \
              command ends, whatever it left running is killed; for servers and watchers use run_in_background. Output \
              over 30000 characters loses its middle. Prefer Read, Write, Edit, Glob and Grep to cat, sed, find and grep.",
             json!({
@@ -153,7 +163,7 @@ mod tests {
 
     fn told(allowed: &[&str]) -> Vec<String> {
         let allowed: Vec<String> = allowed.iter().map(|s| (*s).to_owned()).collect();
-        let told: Vec<String> = specs(&allowed).into_iter().map(|s| s.name).collect();
+        let told: Vec<String> = specs(&allowed, false).into_iter().map(|s| s.name).collect();
         assert_eq!(told, offered(&allowed));
         told
     }
@@ -163,5 +173,14 @@ mod tests {
         assert_eq!(told(&["WebFetch", "Grep", "Bash"]), ["Bash", "BashOutput", "KillShell", "Grep", "TodoWrite"]);
         assert_eq!(told(&[]), ["TodoWrite"]);
         assert_eq!(told(&NAMES), NAMES);
+    }
+
+    #[test]
+    fn the_network_is_told_of_as_it_stands() {
+        let allowed = ["Bash".to_owned()];
+        let told = |network| specs(&allowed, network)[0].description.clone();
+        assert!(told(false).contains("There is no network. When"), "{}", told(false));
+        assert!(told(true).contains("The network can be reached. When"), "{}", told(true));
+        assert!(!told(true).contains('{') && !told(false).contains('{'));
     }
 }
