@@ -2,14 +2,15 @@
 
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::{GitError, GitErrorKind, OpenPullRequest};
-use abca_core::prompt::{PullRequestText, pull_request_text};
+use abca_core::prompt::{PullRequestText, pull_request_text, title_of_task};
 use abca_core::session::{LogEntry, SessionState};
 use abca_core::task::{DiffStat, Failure, FailureReason, Prepared, PullRequestRef, Task};
+use abca_core::text::Screen;
 use abca_git::Trailer;
 
 use super::journal::{Abort, Journal};
 use super::runtime::SessionParts;
-use super::workspace::{Workspace, git_failure};
+use super::workspace::{SAFETY_NET, Workspace, git_failure};
 
 /// The finished work, in the brain's repository.
 pub(crate) struct Work<'a> {
@@ -22,6 +23,7 @@ pub(crate) struct Work<'a> {
     pub(crate) head: String,
     pub(crate) diff: DiffStat,
     pub(crate) answer: &'a str,
+    pub(crate) screen: &'a Screen,
 }
 
 /// What was delivered.
@@ -100,11 +102,13 @@ pub(crate) async fn deliver(
     journal.keep([entry], Vec::new());
 
     let subjects: Vec<String> = commits.iter().rev().map(|c| c.subject.clone()).collect();
+    let title = work.screen.scrub(&title(&subjects, work.task.spec.task_description.as_deref())).text;
     let text = pull_request_text(&PullRequestText {
         task: work.task.id,
         attempt: work.attempt,
         issue_number: work.task.spec.issue_number,
         description: work.task.spec.task_description.as_deref(),
+        title: &title,
         commits: &subjects,
         verification: &state.verification,
         diff: work.diff,
@@ -143,6 +147,12 @@ pub(crate) async fn deliver(
     Ok(Ok(Delivered { branch, head_sha, pull_request, diff: work.diff }))
 }
 
+/// The first commit that says what was done; where only the safety net committed, what was asked for.
+fn title(subjects: &[String], description: Option<&str>) -> String {
+    let own = subjects.iter().find(|subject| *subject != SAFETY_NET);
+    own.cloned().or_else(|| title_of_task(description?)).unwrap_or_default()
+}
+
 /// Pushes over any of these, and over nothing else.
 async fn push(workspace: &Workspace, branch: &str, sha: &str, before: &[Option<String>]) -> Result<(), GitError> {
     let mut outcome = Ok(());
@@ -154,4 +164,18 @@ async fn push(workspace: &Workspace, branch: &str, sha: &str, before: &[Option<S
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_title_is_the_agents_own_or_what_was_asked_for_never_the_nets() {
+        let own = "feat: add lines".to_owned();
+        let asked = Some("Add lines. Then stop.");
+        assert_eq!(title(&[SAFETY_NET.to_owned(), own.clone()], asked), own);
+        assert_eq!(title(&[SAFETY_NET.to_owned()], asked), "chore: Add lines");
+        assert_eq!(title(&[SAFETY_NET.to_owned()], None), "");
+    }
 }

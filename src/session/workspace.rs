@@ -232,7 +232,7 @@ impl Workspace {
 }
 
 /// Subject of the safety net's commit (`behaviour.md` 4.4).
-const SAFETY_NET: &str = "chore(agent): save uncommitted work from session end";
+pub(crate) const SAFETY_NET: &str = "chore(agent): save uncommitted work from session end";
 
 fn wip_ref(task: TaskId) -> String {
     abca_core::names::wip_ref(task)

@@ -8,6 +8,7 @@
 //! | [`SystemPrompt`] | the system prompt, and the version of the whole |
 //! | [`ProjectSettings`], [`DenyRule`] | what of `.claude/settings.json` bears on a session |
 //! | [`pull_request_text`] | title and body of the pull request |
+//! | [`title_of_task`] | its title when no commit gives one |
 
 mod deny;
 mod hydrate;
@@ -16,6 +17,7 @@ mod pr_body;
 mod project;
 mod settings;
 mod system;
+mod title;
 mod version;
 
 pub use deny::{DenyRule, InvalidRule};
@@ -24,6 +26,7 @@ pub use pr_body::{PullRequestText, TitleAndBody, pull_request_text, task_of};
 pub use project::{PROJECT_FILE_CHARS, PROJECT_FILES_CHARS};
 pub use settings::{ProjectSettings, SETTINGS_PATH, denied_tools};
 pub use system::SystemPrompt;
+pub use title::title_of_task;
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +117,8 @@ mod tests {
                 attempt: 1,
                 issue_number: None,
                 description: Some(&description),
-                commits: &[subject],
+                title: &subject,
+                commits: std::slice::from_ref(&subject),
                 verification: &[],
                 diff: DiffStat::default(),
                 cost: MicroUsd::ZERO,

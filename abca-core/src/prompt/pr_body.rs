@@ -28,6 +28,8 @@ pub struct PullRequestText<'a> {
     pub issue_number: Option<u64>,
     /// What the user asked for.
     pub description: Option<&'a str>,
+    /// The title: as a rule the subject of the first commit. Empty gives `chore: bgagent/<id>`.
+    pub title: &'a str,
     /// Subjects of the commits, oldest first.
     pub commits: &'a [String],
     /// Commands before and after.
@@ -69,7 +71,7 @@ pub fn pull_request_text(of: &PullRequestText<'_>) -> TitleAndBody {
         body.push_str(&format!("## Agent notes\n\n{}\n", quoted(of.notes, NOTES_CHARS)));
     }
     body.push_str(&marker(of.task, of.attempt));
-    TitleAndBody { title: title(of.commits.first().map(String::as_str), of.task), body }
+    TitleAndBody { title: title(of.title, of.task), body }
 }
 
 /// The hidden last line by which a pull request is known as a task's, on any forge.
@@ -86,11 +88,11 @@ pub fn task_of(body: &str) -> Option<(TaskId, u32)> {
     Some((task.parse().ok()?, attempt.parse().ok()?))
 }
 
-/// The first commit's subject, else `chore: bgagent/<id>`.
-fn title(subject: Option<&str>, task: TaskId) -> String {
+/// The title that is given, else `chore: bgagent/<id>`.
+fn title(given: &str, task: TaskId) -> String {
     // Mentions in titles notify nobody, and a squash takes the title over: it stays as it was written.
-    let subject = preview(subject.unwrap_or_default(), TITLE_CHARS);
-    if subject.is_empty() { format!("chore: bgagent/{task}") } else { subject }
+    let title = preview(given, TITLE_CHARS);
+    if title.is_empty() { format!("chore: bgagent/{task}") } else { title }
 }
 
 fn summary(of: &PullRequestText<'_>, out: &mut String) {
@@ -205,6 +207,7 @@ mod tests {
             attempt: 2,
             issue_number: Some(12),
             description: Some("Keep empty lines."),
+            title: commits.first().map_or("", String::as_str),
             commits,
             verification,
             diff: DiffStat { files: 1, insertions: 10, deletions: 3 },

@@ -56,6 +56,7 @@ impl Pipeline {
             head,
             diff: DiffStat { files: diff.files.len() as u64, insertions: diff.added(), deletions: diff.removed() },
             answer: &answer,
+            screen: &self.screen,
         };
         let delivered = {
             let Self { state, journal, parts, .. } = self;

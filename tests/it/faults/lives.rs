@@ -37,3 +37,16 @@ async fn an_ordinary_life() {
     assert_eq!(place.on_branch(&outcome, "ran.log"), LINES);
     assert_eq!((place.model.calls(), outcome.attempts, outcome.turns), (4, 1, 4));
 }
+
+#[tokio::test]
+async fn work_that_the_agent_never_committed_is_named_after_the_task() {
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        0 => bash(0, "echo one >> ran.log"),
+        _ => text("Done."),
+    });
+    let mut place = Place::new(&model).await;
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    place.delivered(&task).await;
+    assert_eq!(place.pull_requests().await[0]["title"], "chore: Append lines to `ran.log`");
+}
