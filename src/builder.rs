@@ -26,6 +26,7 @@ use crate::models::ModelSettings;
 use crate::orchestrator::{
     Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts,
 };
+use crate::preflight::ModelPreflight;
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
 use crate::sweep::Sweeper;
@@ -317,6 +318,11 @@ impl Builder {
             let preparer = match self.preparer {
                 Some(preparer) => preparer,
                 None => Arc::new(ForgePreparer::new(git.clone())),
+            };
+            // Sessions elsewhere know models that are not known here.
+            let preparer = match &self.compute {
+                Some(_) if !platform.recipe.has_model() => preparer,
+                Some(_) | None => Arc::new(ModelPreflight { inner: preparer, model: platform.recipe.source() }),
             };
             let (compute, launcher) = match (self.compute, self.launcher) {
                 (Some(compute), Some(launcher)) => (compute(&platform)?, launcher(&platform, secret.clone())?),

@@ -15,6 +15,7 @@ pub mod link;
 mod models;
 pub mod orchestrator;
 mod outcome;
+mod preflight;
 pub mod session;
 mod sessions;
 mod state;

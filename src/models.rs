@@ -7,8 +7,8 @@ use std::sync::Arc;
 use abca_core::model::{ModelClient, ModelError, ModelErrorKind, Price};
 use abca_core::time::IdSource;
 use abca_llm::{
-    AnthropicConfig, BedrockConfig, Match, ModelSpec, OpenAiConfig, Prices, ProviderConfig, Recorder, Replay, Retry,
-    RetryConfig, connect,
+    AnthropicConfig, BedrockConfig, Family, Match, ModelSpec, OpenAiConfig, Prices, ProviderConfig, Recorder, Replay,
+    Retry, RetryConfig, connect,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,25 @@ impl ModelSettings {
         }
     }
 
+    /// Like [`Self::check`], and whether a budget can be kept: it cannot while nobody has said what the model costs.
+    ///
+    /// # Errors
+    /// What is missing, and how to set it.
+    pub fn check_budgeted(&self, model: Option<&str>) -> Result<(), ModelError> {
+        self.check(model)?;
+        let name = self.name(model)?;
+        let family = match name.parse::<ModelSpec>()? {
+            ModelSpec::Anthropic(_) => Family::Anthropic,
+            ModelSpec::Bedrock(_) => Family::Bedrock,
+            ModelSpec::OpenAi(_) => Family::OpenAi,
+            // What is replayed costs nothing.
+            ModelSpec::Replay(_) => return Ok(()),
+            _ => return Ok(()),
+        };
+        let listed = || Prices::default().capabilities(name.parse::<ModelSpec>().ok()?.model_id(), family).price;
+        if self.price.or_else(listed).is_some() { Ok(()) } else { Err(no_price(&name)) }
+    }
+
     fn name(&self, model: Option<&str>) -> Result<String, ModelError> {
         model.map(str::to_owned).or_else(|| self.model.clone()).ok_or_else(|| {
             ModelError::new(ModelErrorKind::Config, "model", format!("no model is set; {}", ModelSpec::forms()))
@@ -184,5 +203,34 @@ impl ModelSettings {
             Some(path) => Arc::new(Recorder::create(retrying, path, Match::Normalised)?),
         };
         Ok(Connected { client, name, id: spec.model_id().to_owned() })
+    }
+}
+
+/// Why a budget cannot be kept for a model of that name.
+pub(crate) fn no_price(name: &str) -> ModelError {
+    let text = format!(
+        "no price is known for `{name}`, so a budget cannot be kept: give its price in dollars per million tokens, with \
+         `--price IN,OUT` where its sessions are run (`run` or `worker`; `ModelSettings::price` in the library), or set no \
+         budget"
+    );
+    ModelError::new(ModelErrorKind::Config, "model", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_needs_a_price() {
+        let mut settings = ModelSettings::new("openai:my-own");
+        settings.openai_base_url = Some("http://127.0.0.1:1".to_owned());
+        settings.anthropic_api_key = Some(SecretString::from("FABRICATED".to_owned()));
+        assert!(settings.check(None).is_ok());
+        let error = settings.check_budgeted(None).unwrap_err();
+        assert_eq!(error.kind(), ModelErrorKind::Config);
+        assert!(error.to_string().contains("`--price IN,OUT`"), "{error}");
+        assert!(settings.check_budgeted(Some("anthropic:claude-sonnet-4-6")).is_ok(), "it is on the list");
+        settings.price = Some(Price::default());
+        assert!(settings.check_budgeted(None).is_ok());
     }
 }

@@ -44,7 +44,7 @@ impl Recipe {
         self.model.is_some() || self.models.model.is_some()
     }
 
-    fn source(&self) -> ModelSource {
+    pub(crate) fn source(&self) -> ModelSource {
         match self.model.clone() {
             Some((client, id)) => ModelSource::Own(client, id),
             None => ModelSource::Settings(self.models.clone()),

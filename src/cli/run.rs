@@ -61,7 +61,8 @@ fn platform(args: &TaskArgs) -> PlatformDefaults {
 pub(super) async fn run(state: Option<PathBuf>, output: Output, args: RunArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.task.model.as_deref(), Some(&args.models))?;
     // Before anything is submitted: without a model nothing can come of it.
-    settings.check(None).map_err(|e| Failed::new(2, e.fault.message().to_owned()))?;
+    let usable = if args.task.budget.is_some() { settings.check_budgeted(None) } else { settings.check(None) };
+    usable.map_err(|e| Failed::new(2, e.fault.message().to_owned()))?;
     let task = new_task(&args.task)?;
     if args.detach {
         return detached(state, output, &args, task).await;

@@ -47,10 +47,22 @@ async fn a_budget_without_a_price_is_refused_in_words() {
     let mut place = Place::new(&Model::start(|_: &Ask| Answer::Silence)).await;
     place.start_worker();
     let task = place.submit(&["--budget", "1.00", "--model", "anthropic:nobody-knows-9"]).await;
-    let failure = place.end(&task).await.failure.unwrap();
-    assert_eq!(failure.reason, FailureReason::Budget, "{failure:?}");
+    let outcome = place.end(&task).await;
+    let failure = outcome.failure.unwrap();
+    assert_eq!((failure.reason, outcome.attempts), (FailureReason::Preflight, 0), "before any compute: {failure:?}");
     assert!(failure.message.contains("no price is known for `anthropic:nobody-knows-9`"), "{failure:?}");
+    assert!(failure.message.contains("`--price IN,OUT`"), "{failure:?}");
+    assert_eq!(abca_core::classify::classify_failure(&failure).category, abca_core::classify::Category::Config);
     assert_eq!(place.model.calls(), 0);
+    // Where the model's server is known, not even a task is made.
+    let repo = place.repo();
+    let args =
+        ["run", "--repo", repo.to_str().unwrap(), "--budget", "1.00", "--model", "anthropic:nobody-knows-9", "x"];
+    let done = place.abca(&args).await;
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("`--price IN,OUT`"), "{said}");
+    assert_eq!(place.json(&["list"]).await.as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

@@ -20,6 +20,19 @@ async fn a_trajectory_that_vanished_after_submission() {
 }
 
 #[tokio::test]
+async fn a_model_that_the_worker_has_no_key_for() {
+    let mut place = Place::new(&Model::start(script)).await;
+    place.start_worker();
+    let task = place.submit(&["--model", "openai:gpt-5"]).await;
+    let outcome = place.end(&task).await;
+    let failure = outcome.failure.unwrap();
+    assert_eq!((failure.reason, outcome.attempts), (FailureReason::Preflight, 0), "before any compute: {failure:?}");
+    assert!(failure.message.contains("set OPENAI_API_KEY"), "{failure:?}");
+    let class = abca_core::classify::classify_failure(&failure);
+    assert_eq!((class.category, class.retryable), (abca_core::classify::Category::Config, false), "{class:?}");
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_be_connected() {
     // The worker finds nothing wrong with it: only the session connects.
     let mut model = Model::start(script);
