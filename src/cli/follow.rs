@@ -6,8 +6,9 @@ use abca_core::EventSeq;
 use tokio::time::interval;
 
 use super::common::{Failed, Interrupts, Output};
+use super::room::Room;
 use super::sight::Sight;
-use crate::{TaskHandle, TaskOutcome};
+use crate::{Abca, TaskHandle, TaskOutcome};
 
 /// How following came to its end.
 pub(super) enum Followed {
@@ -18,10 +19,16 @@ pub(super) enum Followed {
 }
 
 /// Shows a task's events until it ends or somebody presses Ctrl-C.
-pub(super) async fn follow(task: &TaskHandle, output: Output, interrupts: &mut Interrupts) -> Result<Followed, Failed> {
+pub(super) async fn follow(
+    abca: &Abca,
+    task: &TaskHandle,
+    output: Output,
+    interrupts: &mut Interrupts,
+) -> Result<Followed, Failed> {
     let record = task.record().await?;
     let mut sight = Sight::new(output, record.spec.limits.max_turns);
     let mut events = task.events_after(EventSeq::ZERO);
+    let mut room = Room::of(abca);
     let mut ticks = interval(Duration::from_millis(500));
     let ended = loop {
         tokio::select! {
@@ -33,7 +40,12 @@ pub(super) async fn follow(task: &TaskHandle, output: Output, interrupts: &mut I
                 }
                 None => break true,
             },
-            _ = ticks.tick() => sight.tick(),
+            _ = ticks.tick() => {
+                if let Some(news) = room.news() {
+                    sight.line("disk", &news);
+                }
+                sight.tick();
+            }
             () = interrupts.next() => break false,
         }
     };

@@ -8,6 +8,7 @@ mod common;
 mod demo;
 mod follow;
 mod pr;
+mod room;
 mod run;
 mod show;
 mod sight;

@@ -85,7 +85,7 @@ pub(super) async fn attend(
     if !is_json(output) {
         eprintln!("task {}", handle.id());
     }
-    let outcome = match follow(handle, output, interrupts).await? {
+    let outcome = match follow(abca, handle, output, interrupts).await? {
         Followed::Ended(outcome) => outcome,
         Followed::Interrupted => {
             if !is_json(output) {

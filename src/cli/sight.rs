@@ -148,7 +148,7 @@ impl Sight {
     }
 
     /// A line that stays.
-    fn line(&self, what: &str, text: &str) {
+    pub(super) fn line(&self, what: &str, text: &str) {
         let line = format!("{what:>9}  {}", preview(text, 160));
         match &self.bar {
             Some(bar) => bar.println(line),

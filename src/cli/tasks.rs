@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::ListArgs;
 use super::common::{Failed, Interrupts, Output, find, looking, repo_name, say};
 use super::follow::{Followed, follow};
+use super::room::Room;
 use super::{is_json, print_json, run, show};
 use crate::CancelAnswer;
 use crate::clock::SystemClock;
@@ -95,6 +96,8 @@ pub(super) async fn events(
     }
     let mut interrupts = Interrupts::listen()?;
     let mut events = handle.events_after(EventSeq(after));
+    let mut room = Room::of(&abca);
+    let mut looks = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -106,6 +109,9 @@ pub(super) async fn events(
                 }
                 None => return Ok(0),
             },
+            _ = looks.tick() => if let Some(news) = room.news() {
+                eprintln!("abca: {news}");
+            },
             () = interrupts.next() => return Ok(130),
         }
     }
@@ -114,7 +120,7 @@ pub(super) async fn events(
 pub(super) async fn watch(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
-    match follow(&handle, output, &mut Interrupts::listen()?).await? {
+    match follow(&abca, &handle, output, &mut Interrupts::listen()?).await? {
         Followed::Ended(outcome) => run::print_outcome(&abca, output, &outcome).await,
         Followed::Interrupted => Ok(130),
     }

@@ -27,6 +27,7 @@ pub struct StoreLink {
     bell: Bell,
     timing: Timing,
     heard: Mutex<BTreeMap<TaskId, Heard>>,
+    unwritten: Unwritten,
 }
 
 /// How patient the link is.
@@ -38,6 +39,34 @@ struct Timing {
     listen: Millis,
     /// How often both look by themselves, when no bell rings.
     look: Millis,
+}
+
+/// Since when the store takes nothing that sessions say, and when that was last told: a full disk holds work up silently
+/// otherwise, for sessions wait and say it again.
+#[derive(Debug, Default)]
+struct Unwritten(Mutex<Option<tokio::time::Instant>>);
+
+/// How often an operator is told of it.
+const TOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Unwritten {
+    fn heard_of<T>(&self, written: &Result<T, StoreError>) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(_) => {
+                if told.take().is_some() {
+                    tracing::warn!("the store takes the words of sessions again");
+                }
+            }
+            Err(error) if error.is_retryable() => {
+                if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+                    *told = Some(tokio::time::Instant::now());
+                    tracing::error!(%error, "the store cannot be written: sessions wait until it can");
+                }
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Which signals a task's log acknowledges, as far as it was read.
@@ -52,7 +81,7 @@ impl StoreLink {
     /// another one everything still works, with answers up to 250 ms later.
     pub fn new(store: Arc<dyn TaskStore>, clock: Arc<dyn Clock>, bell: Bell) -> Self {
         let timing = Timing { register: Millis::secs(30), listen: Millis::secs(20), look: Millis(250) };
-        Self { store, clock, bell, timing, heard: Mutex::default() }
+        Self { store, clock, bell, timing, heard: Mutex::default(), unwritten: Unwritten::default() }
     }
 
     async fn snapshot(&self, task: TaskId, op: &'static str) -> Result<Snapshot, LinkError> {
@@ -263,7 +292,9 @@ impl SessionLink for StoreLink {
             events: request.events.clone(),
             now: self.clock.now(),
         };
-        let outcomes = self.store.append(&[append]).await.map_err(|e| from_store(op, e))?;
+        let outcomes = self.store.append(&[append]).await;
+        self.unwritten.heard_of(&outcomes);
+        let outcomes = outcomes.map_err(|e| from_store(op, e))?;
         match outcomes.first() {
             Some(AppendOutcome::Appended { .. } | AppendOutcome::Exists { same: true, .. }) => {}
             Some(AppendOutcome::Exists { len, same: false }) => {

@@ -192,16 +192,20 @@ fn a_disk_that_runs_full_in_the_middle_holds_the_task_up_and_loses_nothing() {
     // The program itself is kept beside the work, which is on this disk too.
     let bytes = std::fs::metadata(ABCA).unwrap().len() + (24 << 20);
     let script = r#"
-        "$ABCA" --state "$STATE" run --repo "$DIR/repo" --model "replay:$DIR/task.jsonl" --test 'sh check.sh' "set it right" &
-        # Until the disk is full; then somebody makes room.
+        "$ABCA" --state "$STATE" run --repo "$DIR/repo" --model "replay:$DIR/task.jsonl" --test 'sh check.sh' "set it right" 2> "$DIR/said" &
+        # Until the disk is full and that is said; then somebody makes room.
         while [ "$(df --output=avail "$STATE" | tail -1)" -gt 0 ]; do sleep 0.05; done
+        until grep -q "is full: the task waits" "$DIR/said"; do sleep 0.05; done
         "$ABCA" --state "$STATE" list >&2
         for filler in "$STATE"/work/*/tree/ignored/filler; do : > "$filler"; done
-        wait $!
+        wait $!; status=$?
+        cat "$DIR/said" >&2
+        exit $status
     "#;
     let ran = on_a_small_disk(&place, bytes, script);
     ran.prints(0, &["COMPLETED", "Pull request #1", "FAILED \u{2192} passed"]);
     assert!(ran.stderr.contains("RUNNING"), "a full disk can be read\n{ran:#?}");
+    assert!(ran.stderr.contains("there is room on the disk again"), "{ran:#?}");
     let all = place.git(&repo, ["for-each-ref", "--format=%(refname)", "refs/heads/bgagent"]);
     assert_eq!(all.lines().count(), 1);
     assert_eq!(place.git(&repo, ["show", &format!("{}:file.txt", all.trim())]), "right\n");
