@@ -29,6 +29,7 @@ pub(super) const AGENT: Kind = (Category::Agent, true, Class::Transient);
 pub(super) const AGENT_USER: Kind = (Category::Agent, false, Class::User);
 pub(super) const GUARDRAIL_USER: Kind = (Category::Guardrail, false, Class::User);
 pub(super) const TIMEOUT_RETRY: Kind = (Category::Timeout, true, Class::User);
+pub(super) const TIMEOUT_TRANSIENT: Kind = (Category::Timeout, true, Class::Transient);
 pub(super) const TIMEOUT_FINAL: Kind = (Category::Timeout, false, Class::User);
 
 /// What matches no row.

@@ -186,7 +186,14 @@ pub fn classify_failure(failure: &Failure) -> Classification {
             meaning::blocked(BlockerKind::find(text).unwrap_or(BlockerKind::UnknownEnvironmental))
         }
         FailureReason::Deadline => among(
-            &["session_never_started", "queue_timeout", "upload_window", "approval_stranded", "stranded"],
+            &[
+                "never_prepared",
+                "session_never_started",
+                "queue_timeout",
+                "upload_window",
+                "approval_stranded",
+                "stranded",
+            ],
             meaning::DEADLINE,
         ),
     }
@@ -259,6 +266,10 @@ mod tests {
         ("Hydration failed: memory timed out", "hydration_failed"),
         ("TimeoutExpired: Command 'x' timed out after 1800 seconds", "command_timeout"),
         ("Command 'mise run build' timed out", "build_timeout"),
+        (
+            "HYDRATING for 20 m 00 s: its deadline passed; preparation failed 9 times, the last time with: no",
+            "never_prepared",
+        ),
         ("Orchestrator poll timeout exceeded while awaiting approval", "deadline"),
         ("Admission queue timeout: task waited 86412s", "queue_timeout"),
         ("Upload window expired (30 minutes)", "upload_window"),
@@ -399,6 +410,9 @@ mod tests {
             "verification_failed"
         );
         assert_eq!(of(FailureReason::Verification, "Task did not succeed (build_ok=infra)"), "build_infra");
+        let unprepared = "HYDRATING for 20 m 00 s: its deadline passed; preparation failed once, the last time with: \
+                          GITHUB_UNREACHABLE";
+        assert_eq!(of(FailureReason::Deadline, unprepared), "never_prepared");
         assert_eq!(of(FailureReason::Deadline, "Admission queue timeout: task waited 24 h"), "queue_timeout");
         assert_eq!(of(FailureReason::Budget, "GITHUB_UNREACHABLE"), "budget");
     }

@@ -411,6 +411,17 @@ pub const TABLE: &[Rule] = &[
             "Make the build faster, or raise its time limit",
         ),
     ),
+    // Before 36: not the work took too long, but what it needs could not be read.
+    row(
+        &[&["its deadline passed; preparation failed"]],
+        means(
+            "never_prepared",
+            TIMEOUT_TRANSIENT,
+            "Preparation never succeeded",
+            "What the task needs before its session could not be read until its deadline passed",
+            "Read in the error what failed last, and submit again once that answers",
+        ),
+    ),
     // 36
     row(&[&["poll timeout exceeded", "its deadline passed"]], DEADLINE),
     // The gaps of `behaviour.md` 1.11-9.

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 pub use check::{check_append, check_change, check_commits, check_submit};
 pub use model::StoreModel;
-pub use row::{Applied, COMMITS_KEPT, CommitVerdict, Lease, NUDGES_PENDING, Slots, TaskRow};
+pub use row::{Applied, COMMITS_KEPT, CommitVerdict, FARTHEST, Lease, NUDGES_PENDING, Slots, TaskRow};
 
 adapter_error! {
     /// Why a store did not do what it was asked. Nothing was changed, except for [`StoreErrorKind::Unknown`].
@@ -306,7 +306,8 @@ pub struct SlotUsage {
 ///   as many as there is room for: first in, first out within a user, users in turn.
 /// * **Fencing comes first.** A commit under another epoch is `Fenced`, even when the very same commit was applied
 ///   before: its worker has lost the task and must not go on from a snapshot of somebody else's lease.
-/// * **Claims** raise the epoch; a task is claimable when it is due, or when its lease has expired at `now`.
+/// * **Claims** raise the epoch; a task is claimable when it is due, or when its lease has expired at `now`. A due time or
+///   a lease further from `now` than [`FARTHEST`] has passed: a clock was set back, and nobody waits for what it showed.
 ///   A task never leaves the due index while it is not terminal, except by a release with `due: None`.
 /// * **Nudges** wait in the inbox until a record of the log says that the agent heard them ([`crate::session::LogEntry::Injected`]): the
 ///   append of that record takes them out, and bumps the revision if it does. At most [`NUDGES_PENDING`] wait.

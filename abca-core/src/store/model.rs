@@ -1,9 +1,10 @@
 //! The whole store as a deterministic state machine in memory: the reference for every adapter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, EventQuery, ListQuery, LogQuery,
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, EventQuery, FARTHEST, ListQuery, LogQuery,
     NewSignal, Release, Renewal, SignalOutcome, SlotUsage, Slots, StoreError, Submit, SubmitOutcome, TaskRow,
     check_append, check_commits, check_submit,
 };
@@ -218,7 +219,8 @@ impl StoreModel {
         let ids: Vec<TaskId> = match query.task {
             Some(id) => self.tasks.get(&id).filter(|e| e.row.is_free(query.now)).map(|_| id).into_iter().collect(),
             None => {
-                let due = self.due.range(..=(query.now, u64::MAX));
+                let (past, ahead) = ((query.now, u64::MAX), (query.now.after(FARTHEST), u64::MAX));
+                let due = self.due.range(..=past).chain(self.due.range((Bound::Excluded(ahead), Bound::Unbounded)));
                 let ids = due.filter_map(|(_, order)| self.orders.get(order)).copied();
                 ids.filter(|id| self.tasks.get(id).is_some_and(|e| e.row.is_asked(query))).collect()
             }

@@ -9,13 +9,17 @@ use super::{
 use crate::id::{SessionId, SignalId, UserId, WorkerId};
 use crate::session::{LogEntry, LogRecord};
 use crate::task::{OwedEffect, SessionPhase, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot};
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// How many of a task's last commits are recognised when they are repeated.
 pub const COMMITS_KEPT: usize = 16;
 
 /// How many nudges of a task may wait for its agent: more are refused, so that nobody can make a task grow without limit.
 pub const NUDGES_PENDING: usize = 20;
+
+/// Nothing is due, and no lease lasts, longer from now than this: what is written further ahead was written by a clock that
+/// was ahead and was set back since, and is due at once. No decision waits longer than half of it.
+pub const FARTHEST: Millis = Millis::secs(7_200);
 
 /// Who works on a task, and until when nobody else may begin to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +151,14 @@ impl TaskRow {
         earliest(self.due, self.lease.map(|l| l.until)).filter(|_| !self.is_terminal())
     }
 
+    /// Whether anybody may claim it now. What is further ahead than [`FARTHEST`] counts as past.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.claimable_from().is_some_and(|t| t <= now || t > now.after(FARTHEST))
+    }
+
     /// Whether a worker that names this task may have it: it is not in somebody's hands.
     pub fn is_free(&self, now: Timestamp) -> bool {
-        !self.is_terminal() && (self.lease.is_none() || self.claimable_from().is_some_and(|t| t <= now))
+        !self.is_terminal() && (self.lease.is_none() || self.is_due(now))
     }
 
     /// Whether a claim that names no task may have it, once it is due.
@@ -267,13 +276,20 @@ impl TaskRow {
         self.expects(session, &[SessionPhase::Starting, SessionPhase::Live, SessionPhase::Stopping])
     }
 
-    /// Records that the session lives; `false` when it is not expected. The mark never moves back.
+    /// Records that the session lives; `false` when it is not expected. The mark never moves back, unless it is further
+    /// ahead than the session may be silent: a clock was wrong then.
     pub fn heartbeat(&mut self, session: &SessionId, now: Timestamp) -> bool {
         let heard = self.hears(session);
         if heard {
-            self.snapshot.heartbeat_at = self.snapshot.heartbeat_at.max(Some(now));
+            self.mark(now);
         }
         heard
+    }
+
+    fn mark(&mut self, now: Timestamp) {
+        let believed = now.after(self.snapshot.task.spec.limits.heartbeat_timeout_ms);
+        let before = self.snapshot.heartbeat_at.filter(|h| *h <= believed);
+        self.snapshot.heartbeat_at = before.max(Some(now));
     }
 
     /// Nudges in the inbox that an append says the agent has heard.
@@ -294,7 +310,7 @@ impl TaskRow {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         self.log_len = self.log_len.saturating_add(count(append.records.len()));
         self.events = self.events.saturating_add(count(append.events.len()));
-        self.snapshot.heartbeat_at = self.snapshot.heartbeat_at.max(Some(append.now));
+        self.mark(append.now);
         let heard = self.heard(append);
         if !heard.is_empty() {
             self.snapshot.signals.retain(|s| !heard.contains(&s.id));

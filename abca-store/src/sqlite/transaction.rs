@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, Slots, StoreError, Submit, SubmitOutcome,
-    TaskRow, check_append, check_commits, check_submit,
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, FARTHEST, Slots, StoreError, Submit,
+    SubmitOutcome, TaskRow, check_append, check_commits, check_submit,
 };
 use abca_core::task::{SlotChange, SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp, UserId};
@@ -481,7 +481,7 @@ impl<'a> Transaction<'a> {
         let mut answer = Vec::new();
         for id in ids {
             let free = |r: &TaskRow| {
-                let due = r.claimable_from() <= Some(query.now) && r.is_asked(query);
+                let due = r.is_due(query.now) && r.is_asked(query);
                 r.is_free(query.now) && (query.task.is_some() || due)
             };
             if answer.len() >= query.limit || claimed.contains(&id) || !self.shelf.row(id).is_some_and(free) {
@@ -514,14 +514,20 @@ impl<'a> Transaction<'a> {
 
     /// Due tasks, oldest first; `more` than asked for, since so many were claimed in this very transaction.
     async fn due(&mut self, query: &ClaimQuery, more: usize) -> Result<Vec<TaskId>, Trouble> {
+        // Two ranges of one index, never what lies between them: all the tasks that wait.
         let rows = sqlx::query(
-            "SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
+            "SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
              AND (NOT ?3 OR EXISTS (SELECT 1 FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL)) \
-             ORDER BY s.look_at, s.ord LIMIT ?2",
+             ORDER BY s.look_at, s.ord LIMIT ?2) \
+             UNION ALL \
+             SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at > ?4 \
+             AND (NOT ?3 OR EXISTS (SELECT 1 FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL)) \
+             ORDER BY s.look_at, s.ord LIMIT ?2)",
         )
         .bind(query.now.as_millis())
         .bind(limit(query.limit.saturating_add(more)))
         .bind(query.signalled)
+        .bind(query.now.after(FARTHEST).as_millis())
         .fetch_all(&mut *self.conn)
         .await
         .map_err(Trouble::sql("claim"))?;

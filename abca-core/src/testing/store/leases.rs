@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::super::fixtures::{at, claim, commit as make, note, nudge, submit, task, task_id, worker};
 use super::{Store, StoreHarness, add, applied, commit, join_all, live, load, submitted, take};
 use crate::id::TaskId;
-use crate::store::{ClaimQuery, CommitOutcome, LeaseChange, Release, Renewal};
+use crate::store::{ClaimQuery, CommitOutcome, FARTHEST, LeaseChange, Release, Renewal};
 use crate::task::Snapshot;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// Beyond every lease of the fixtures.
 const LATER: u64 = 10_000_000;
@@ -235,4 +235,20 @@ pub(super) async fn next_due_is_the_earliest_of_due_and_lease(h: &dyn StoreHarne
     let s = applied(&store, &s, note(&s, at(201))).await;
     store.release(&[release(&s, Some(at(400)))]).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(400)));
+}
+
+pub(super) async fn what_a_clock_that_was_ahead_left_is_due(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let (now, year) = (at(LATER), Millis::secs(365 * 24 * 3_600));
+    let farthest = now.after(FARTHEST);
+    for (n, due_at) in [(1, farthest), (2, farthest.after(Millis(1))), (3, now.after(year)), (4, now)] {
+        submitted(&store, crate::store::Submit { due_at, ..submit(task(n)) }).await;
+    }
+    assert_eq!(due(&store, now, 2).await, [task_id(4), task_id(2)], "what is due comes first");
+    assert_eq!(due(&store, now, 9).await, [task_id(3)], "the first is in time, the others are leased");
+    // The clock was ahead when its lease was granted.
+    let ahead = ClaimQuery { task: Some(task_id(1)), lease_until: now.after(year), ..claim(1, now, 1) };
+    assert_eq!(store.claim(&ahead).await.unwrap().len(), 1);
+    assert_eq!(due(&store, now.after(Millis(1)), 9).await, [task_id(1)]);
+    assert_eq!(due(&store, now.after(Millis(2)), 9).await, []);
 }

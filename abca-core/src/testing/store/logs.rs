@@ -181,3 +181,19 @@ pub(super) async fn only_a_commit_tells_the_end(h: &dyn StoreHarness) {
     end.events = vec![NewEvent::new(EventType::TaskCompleted, at(1))];
     assert_eq!(store.append(&[end]).await.unwrap_err().kind(), StoreErrorKind::Invalid);
 }
+
+pub(super) async fn a_heartbeat_of_a_clock_that_was_ahead_is_replaced(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let s = live(&store, task(1)).await;
+    let session = SessionId::of(task_id(1), 1);
+    let silence = s.task.spec.limits.heartbeat_timeout_ms;
+    let mark = async |now| {
+        assert!(store.heartbeat(task_id(1), &session, now).await.unwrap());
+        load(&store, task_id(1)).await.heartbeat_at.unwrap()
+    };
+    let ahead = at(1_000).after(silence);
+    assert_eq!(mark(ahead).await, ahead);
+    assert_eq!(mark(at(1_000)).await, ahead, "clocks may differ, and a mark does not move back");
+    assert_eq!(mark(at(999)).await, at(999), "a session may not be silent for that long");
+    assert_eq!(mark(at(2_000)).await, at(2_000));
+}

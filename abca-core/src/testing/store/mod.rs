@@ -118,6 +118,7 @@ suite! {
         Nothing a_commit_can_give_the_lease_back,
         Nothing an_ended_task_is_never_claimed,
         Nothing next_due_is_the_earliest_of_due_and_lease,
+        Nothing what_a_clock_that_was_ahead_left_is_due,
     }
     slots {
         Nothing all_are_taken_or_none,
@@ -150,6 +151,7 @@ suite! {
         Nothing a_gap_is_refused,
         Nothing a_former_session_is_refused,
         Nothing heartbeats_are_the_current_sessions,
+        Nothing a_heartbeat_of_a_clock_that_was_ahead_is_replaced,
         Nothing events_have_no_gaps_whoever_writes,
         Nothing events_are_paged,
         Nothing logs_are_paged,
