@@ -35,7 +35,7 @@ pub use open::SqliteConfig;
 
 /// Tasks in `abca.db` in a folder: durable, shared by the processes of one machine.
 ///
-/// One task of this process owns the only connection that writes. It takes whatever calls have queued up (at most 256)
+/// One thread of this process owns the only connection that writes. It takes whatever calls have queued up (at most 256)
 /// into one transaction, never waiting for more, and answers once that is on disk (write-ahead log,
 /// `synchronous=FULL`). Reads go to connections of their own and see every answered call.
 ///
@@ -47,7 +47,7 @@ pub use open::SqliteConfig;
 /// Dropping a future before the call is queued leaves it not done; after that it is carried out, unheard.
 ///
 /// # Runtime
-/// Needs a tokio runtime, and the one that it was opened on must live as long as it is used.
+/// Calls need a tokio runtime, any one. The writer has a thread of its own: a busy runtime does not make it wait.
 #[derive(Debug)]
 pub struct Sqlite {
     queue: mpsc::Sender<Message>,
@@ -77,7 +77,7 @@ impl Sqlite {
         let readers = config.readers().await?;
         let (queue, inbox) = mpsc::channel(config.queue.max(1));
         let transactions = Arc::new(AtomicU64::new(0));
-        tokio::spawn(Writer::new(conn, config.batch, transactions.clone()).run(inbox));
+        Writer::new(conn, config.batch, transactions.clone()).spawn(inbox)?;
         Ok(Self { queue, readers, file: config.file(), transactions })
     }
 

@@ -1,4 +1,4 @@
-//! The one task that writes: takes whatever has queued up into one transaction, and answers once it is durable.
+//! The one thread that writes: takes whatever has queued up into one transaction, and answers once it is durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,8 +38,18 @@ impl Writer {
         Self { conn, batch: batch.max(1), shelf, texts, version: i64::MIN, transactions }
     }
 
+    /// Runs on a thread of its own: among a runtime's tasks it would wait its turn behind those it has just answered.
+    pub(super) fn spawn(self, inbox: mpsc::Receiver<Message>) -> Result<(), StoreError> {
+        let failed = |e: std::io::Error| {
+            StoreError::new(StoreErrorKind::Unavailable, "open", format!("the writer's thread does not start: {e}"))
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
+        let run = move || runtime.block_on(self.run(inbox));
+        std::thread::Builder::new().name("abca-sqlite".to_owned()).spawn(run).map(drop).map_err(failed)
+    }
+
     /// Runs until told to close or until nobody can call any more.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut calls = Vec::with_capacity(self.batch);
         while let Some(message) = inbox.recv().await {
             let mut next = Some(message);
