@@ -92,6 +92,7 @@ impl Abca {
         let id = TaskId::from_parts(now, inner.ids.random());
         let submit = accept(task, user, id, now, None, &inner.platform)
             .map_err(|e| Error::new(ErrorKind::Invalid, e.message.clone()).with_source(e))?;
+        let ring = inner.bell.task(id);
         // The id makes a repeat of this very call the same task, also without an idempotency key.
         let mut tries = 0;
         let outcomes = loop {
@@ -105,7 +106,8 @@ impl Abca {
             }
         };
         match outcomes.into_iter().next() {
-            Some(SubmitOutcome::Created(snapshot) | SubmitOutcome::Existing(snapshot)) => Ok(self.task(snapshot.id())),
+            Some(SubmitOutcome::Created(_)) => Ok(TaskHandle::submitted(id, inner.clone(), ring)),
+            Some(SubmitOutcome::Existing(snapshot)) => Ok(self.task(snapshot.id())),
             Some(SubmitOutcome::Conflict { task }) => {
                 let key = submit.task.idempotency_key.as_ref().map_or("", |k| k.as_str());
                 let text = format!("idempotency key `{key}` was used before, with another payload, for task `{task}`");

@@ -19,6 +19,7 @@ use futures_core::Stream;
 
 use crate::abca::Inner;
 use crate::error::{Error, ErrorKind};
+use crate::orchestrator::TaskRing;
 use crate::outcome::{PartialWork, TaskOutcome};
 
 /// How often a follower looks by itself, for what other processes do.
@@ -46,6 +47,8 @@ pub enum CancelAnswer {
 pub struct TaskHandle {
     id: TaskId,
     abca: Arc<Inner>,
+    /// Hears the task since before it was submitted: what is known of it needs no look at the store.
+    since_submit: Option<Arc<TaskRing>>,
 }
 
 impl fmt::Debug for TaskHandle {
@@ -56,7 +59,11 @@ impl fmt::Debug for TaskHandle {
 
 impl TaskHandle {
     pub(crate) fn new(id: TaskId, abca: Arc<Inner>) -> Self {
-        Self { id, abca }
+        Self { id, abca, since_submit: None }
+    }
+
+    pub(crate) fn submitted(id: TaskId, abca: Arc<Inner>, ring: TaskRing) -> Self {
+        Self { id, abca, since_submit: Some(Arc::new(ring)) }
     }
 
     /// The task's id: enough to find it again with [`crate::Abca::task`], from any process.
@@ -203,38 +210,45 @@ impl TaskHandle {
     pub async fn outcome(&self) -> Result<TaskOutcome, Error> {
         let mut ring = self.abca.bell.task(self.id);
         let mut failures = 0;
+        // Who has listened since the submission has missed nothing: the first look can wait.
+        let mut informed = self.since_submit.is_some();
         loop {
-            match self.snapshot().await {
-                Ok(snapshot) if snapshot.task.status.is_terminal() => return self.outcome_of(snapshot.task).await,
-                Ok(snapshot) => {
-                    failures = 0;
-                    let (now, end) = (self.abca.clock.now(), last_deadline(&snapshot.task));
-                    if now > end {
-                        let text = format!(
-                            "task `{}` is {} although its last deadline was {end}: start a worker on this store",
-                            self.id, snapshot.task.status
-                        );
-                        return Err(Error::new(ErrorKind::Deadline, text));
-                    }
-                }
-                Err(error) if error.is_retryable() && failures < READ_RETRIES => failures += 1,
-                Err(error) => return Err(error),
+            if let Some(latest) = ring.latest().filter(|s| s.task.status.is_terminal()) {
+                return self.outcome_of(latest.task.clone()).await;
             }
-            // What a commit of this process has brought needs no look at the store.
+            if !std::mem::take(&mut informed) {
+                match self.snapshot().await {
+                    Ok(snapshot) if snapshot.task.status.is_terminal() => return self.outcome_of(snapshot.task).await,
+                    Ok(snapshot) => {
+                        failures = 0;
+                        self.still_possible(&snapshot.task)?;
+                    }
+                    Err(error) if error.is_retryable() && failures < READ_RETRIES => failures += 1,
+                    Err(error) => return Err(error),
+                }
+            }
             let look = tokio::time::sleep(LOOK * (1 + failures));
             tokio::pin!(look);
             loop {
                 tokio::select! {
-                    () = ring.rung() => match ring.latest() {
-                        Some(latest) if latest.task.status.is_terminal() => {
-                            return self.outcome_of(latest.task.clone()).await;
-                        }
-                        Some(_) | None => {}
-                    },
+                    () = ring.rung() => if ring.latest().is_some_and(|s| s.task.status.is_terminal()) { break },
                     () = &mut look => break,
                 }
             }
         }
+    }
+
+    /// A task whose every deadline has passed is one that nobody works on.
+    fn still_possible(&self, task: &Task) -> Result<(), Error> {
+        let (now, end) = (self.abca.clock.now(), last_deadline(task));
+        if now <= end {
+            return Ok(());
+        }
+        let text = format!(
+            "task `{}` is {} although its last deadline was {end}: start a worker on this store",
+            self.id, task.status
+        );
+        Err(Error::new(ErrorKind::Deadline, text))
     }
 
     async fn outcome_of(&self, task: Task) -> Result<TaskOutcome, Error> {

@@ -250,7 +250,10 @@ impl SessionLink for StoreLink {
             let message = format!("no orchestrator took the session up within {}", self.timing.register);
             LinkError::new(LinkErrorKind::Unavailable, op, message)
         })??;
-        Ok(Registered { task: snapshot.task, log: self.whole_log(task).await? })
+        // Only sessions write the log: the first word of the first one finds it empty.
+        let untouched = first && snapshot.task.session.as_ref().is_some_and(|s| s.attempt <= 1);
+        let log = if untouched { Vec::new() } else { self.whole_log(task).await? };
+        Ok(Registered { task: snapshot.task, log })
     }
 
     async fn heartbeat(&self, task: TaskId, session: &SessionId) -> Result<LinkReply, LinkError> {
@@ -296,7 +299,8 @@ impl SessionLink for StoreLink {
         self.unwritten.heard_of(&outcomes);
         let outcomes = outcomes.map_err(|e| from_store(op, e))?;
         match outcomes.first() {
-            Some(AppendOutcome::Appended { .. } | AppendOutcome::Exists { same: true, .. }) => {}
+            Some(AppendOutcome::Appended { quiet: true, .. }) => return Ok(LinkReply::default()),
+            Some(AppendOutcome::Appended { quiet: false, .. } | AppendOutcome::Exists { same: true, .. }) => {}
             Some(AppendOutcome::Exists { len, same: false }) => {
                 let message = format!("record {} was expected next, but the log has {len}", request.expect_seq);
                 return Err(LinkError::new(LinkErrorKind::Conflict, op, message));

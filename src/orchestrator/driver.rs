@@ -25,6 +25,8 @@ const COMMIT_RETRIES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(80), Duration::from_millis(320)];
 /// How long the end of a session that has reported is waited for while its task is being driven.
 const LAST_STEPS: Duration = Duration::from_millis(50);
+/// How long the first word of a session that was just started is waited for while its task is being driven.
+const FIRST_WORD: Duration = Duration::from_millis(50);
 /// When a task is looked at again after the store failed while it was driven.
 const AFTER_TROUBLE: Millis = Millis::secs(2);
 /// When a task is looked at again after something that should not happen.
@@ -75,6 +77,7 @@ impl Driver {
     async fn drive(&self, ticket: &Ticket, mut snap: Snapshot) {
         let mut observations: Vec<Observation> = Vec::new();
         let mut since_commit = 0u32;
+        let mut just_started = false;
         loop {
             match ticket.news() {
                 Some(News::Newer(newer)) => adopt(&mut snap, *newer, &mut observations),
@@ -88,6 +91,13 @@ impl Driver {
             }
             let now = self.clock.now();
             let step = match decide(&snap, &observations, &self.backend, now) {
+                // A session registers at once, as a rule: cheaper than to give the task back and claim it again.
+                Decision::Wait { .. }
+                    if std::mem::take(&mut just_started)
+                        && tokio::time::timeout(FIRST_WORD, ticket.arrived()).await.is_ok() =>
+                {
+                    continue;
+                }
                 Decision::Wait { until } => return self.release(&snap, until).await,
                 Decision::Ask(query) => Step::Ask(query),
                 Decision::Run(effect) => Step::Run(effect),
@@ -124,6 +134,7 @@ impl Driver {
                     }
                 }
             };
+            just_started = matches!(observation, Some(Observation::Started(_)));
             observations.extend(observation);
         }
     }

@@ -230,6 +230,9 @@ pub enum AppendOutcome {
     Appended {
         /// Its length now.
         len: u64,
+        /// Nothing waits for the session to hear: it is live, nobody has cancelled, the inbox is empty. What says so
+        /// spares a look at the task after every append.
+        quiet: bool,
     },
     /// Records with these numbers exist already. When they are the same bytes this was a repeat.
     Exists {

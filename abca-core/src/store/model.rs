@@ -285,7 +285,7 @@ impl StoreModel {
         let first = entry.row.append(append);
         entry.tell(first, &append.events);
         entry.log.extend(append.records.iter().cloned());
-        AppendOutcome::Appended { len: entry.row.log_len }
+        AppendOutcome::Appended { len: entry.row.log_len, quiet: entry.row.is_quiet() }
     }
 
     /// See [`super::TaskStore::heartbeat`].

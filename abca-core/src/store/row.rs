@@ -276,6 +276,13 @@ impl TaskRow {
         self.expects(session, &[SessionPhase::Starting, SessionPhase::Live, SessionPhase::Stopping])
     }
 
+    /// Whether nothing waits for the task's session to hear; see [`super::AppendOutcome::Appended`].
+    pub fn is_quiet(&self) -> bool {
+        let s = &self.snapshot;
+        let live = s.task.session.as_ref().is_some_and(|session| session.phase == SessionPhase::Live);
+        live && s.task.cancel.is_none() && s.signals.is_empty()
+    }
+
     /// Records that the session lives; `false` when it is not expected. The mark never moves back, unless it is further
     /// ahead than the session may be silent: a clock was wrong then.
     pub fn heartbeat(&mut self, session: &SessionId, now: Timestamp) -> bool {

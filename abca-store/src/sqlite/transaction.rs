@@ -582,9 +582,9 @@ impl<'a> Transaction<'a> {
             push_numbered(&mut self.pending.log, "append", row, seq, record)?;
         }
         push_events(&mut self.pending.event, "append", row, first, &append.events)?;
-        let len = row.log_len;
+        let (len, quiet) = (row.log_len, row.is_quiet());
         self.dirty.entry(append.task).or_insert(false);
-        Ok(AppendOutcome::Appended { len })
+        Ok(AppendOutcome::Appended { len, quiet })
     }
 
     /// Whether the log holds these records already.

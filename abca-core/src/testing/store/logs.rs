@@ -1,11 +1,11 @@
 //! Session logs, heartbeats and events.
 
-use super::super::fixtures::{at, commit as make, complete, note, record, task, task_id};
+use super::super::fixtures::{at, commit as make, complete, note, nudge, record, task, task_id};
 use super::{Store, StoreHarness, applied, commit, events, join_all, live, load};
 use crate::event::{EventType, NewEvent};
 use crate::id::{EventSeq, SessionId};
 use crate::store::{Append, AppendOutcome, EventQuery, LogQuery, StoreErrorKind};
-use crate::task::SessionPhase;
+use crate::task::{CancelRequest, SessionPhase};
 
 fn append(from: u64, to: u64) -> Append {
     let session = SessionId::of(task_id(1), 1);
@@ -23,6 +23,10 @@ async fn write(store: &Store, append: Append) -> AppendOutcome {
     store.append(&[append]).await.unwrap().pop().unwrap()
 }
 
+const fn appended(len: u64) -> AppendOutcome {
+    AppendOutcome::Appended { len, quiet: true }
+}
+
 async fn log(store: &Store, after: u64, limit: usize) -> Vec<u64> {
     let session = SessionId::of(task_id(1), 1);
     let records = store.log(&LogQuery { task: task_id(1), after, limit }).await.unwrap();
@@ -33,14 +37,29 @@ async fn log(store: &Store, after: u64, limit: usize) -> Vec<u64> {
 pub(super) async fn records_are_numbered_on(h: &dyn StoreHarness) {
     let store = h.fresh().await;
     let s = live(&store, task(1)).await;
-    assert_eq!(write(&store, append(1, 3)).await, AppendOutcome::Appended { len: 3 });
-    assert_eq!(write(&store, append(4, 4)).await, AppendOutcome::Appended { len: 4 });
+    assert_eq!(write(&store, append(1, 3)).await, appended(3));
+    assert_eq!(write(&store, append(4, 4)).await, appended(4));
     assert_eq!(log(&store, 0, 100).await, [1, 2, 3, 4]);
     let now = load(&store, task_id(1)).await;
     assert_eq!((now.revision, now.heartbeat_at), (s.revision, Some(at(1_004))), "no commit, but a heartbeat");
     let mut nobody = append(1, 1);
     nobody.task = task_id(9);
     assert_eq!(write(&store, nobody).await, AppendOutcome::NotFound);
+}
+
+pub(super) async fn an_append_says_whether_there_is_something_to_hear(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let s = live(&store, task(1)).await;
+    assert_eq!(write(&store, append(1, 1)).await, appended(1));
+    store.signal(&[nudge(task_id(1), "n", at(7))]).await.unwrap();
+    assert_eq!(write(&store, append(2, 2)).await, AppendOutcome::Appended { len: 2, quiet: false }, "a nudge waits");
+    let mut cancelled = load(&store, task_id(1)).await;
+    cancelled.epoch = s.epoch;
+    let mut change = note(&cancelled, at(9));
+    change.consumed = cancelled.signals.iter().map(|s| s.id.clone()).collect();
+    change.task.cancel = Some(CancelRequest { by: "ann".to_owned(), at: at(8) });
+    applied(&store, &cancelled, change).await;
+    assert_eq!(write(&store, append(3, 3)).await, AppendOutcome::Appended { len: 3, quiet: false }, "a cancel holds");
 }
 
 pub(super) async fn a_repeated_append_is_recognised(h: &dyn StoreHarness) {
@@ -57,7 +76,7 @@ pub(super) async fn a_repeated_append_is_recognised(h: &dyn StoreHarness) {
     assert_eq!(log(&store, 0, 100).await, [1, 2, 3]);
     assert_eq!(events(&store, task_id(1)).await, told, "a repeat tells nothing again");
     let batch = [append(4, 5), append(4, 5)];
-    let want = [AppendOutcome::Appended { len: 5 }, AppendOutcome::Exists { len: 5, same: true }];
+    let want = [appended(5), AppendOutcome::Exists { len: 5, same: true }];
     assert_eq!(store.append(&batch).await.unwrap(), want);
 }
 
@@ -70,7 +89,7 @@ pub(super) async fn of_two_writers_one_is_told(h: &dyn StoreHarness) {
         write(&store, a)
     });
     let outcomes = join_all(writers).await;
-    assert_eq!(outcomes.iter().filter(|o| **o == AppendOutcome::Appended { len: 1 }).count(), 1);
+    assert_eq!(outcomes.iter().filter(|o| **o == appended(1)).count(), 1);
     assert_eq!(outcomes.iter().filter(|o| **o == AppendOutcome::Exists { len: 1, same: false }).count(), 15);
 }
 
@@ -90,7 +109,11 @@ pub(super) async fn a_former_session_is_refused(h: &dyn StoreHarness) {
     let mut stop = note(&s, at(50));
     stop.task.session.as_mut().unwrap().phase = SessionPhase::Stopping;
     let s = applied(&store, &s, stop).await;
-    assert_eq!(write(&store, append(2, 2)).await, AppendOutcome::Appended { len: 2 }, "it saves its work");
+    assert_eq!(
+        write(&store, append(2, 2)).await,
+        AppendOutcome::Appended { len: 2, quiet: false },
+        "it saves its work"
+    );
     let mut over = note(&s, at(51));
     over.task.session.as_mut().unwrap().phase = SessionPhase::Over;
     let s = applied(&store, &s, over).await;

@@ -146,6 +146,7 @@ suite! {
     }
     logs {
         Nothing records_are_numbered_on,
+        Nothing an_append_says_whether_there_is_something_to_hear,
         Nothing a_repeated_append_is_recognised,
         Nothing of_two_writers_one_is_told,
         Nothing a_gap_is_refused,

@@ -146,7 +146,10 @@ pub(super) async fn a_nudge_that_was_heard_leaves_the_inbox(h: &dyn StoreHarness
     let exited = SignalKind::SessionExited { session: SessionId::of(task_id(1), 1) };
     store.signal(&[signal(task_id(1), "exited", exited, at(51))]).await.unwrap();
     let heard = acknowledge(1, &[ids[0].clone(), ids[2].clone(), "exited".to_owned(), "unknown".to_owned()]);
-    assert_eq!(store.append(std::slice::from_ref(&heard)).await.unwrap(), [AppendOutcome::Appended { len: 4 }]);
+    assert_eq!(
+        store.append(std::slice::from_ref(&heard)).await.unwrap(),
+        [AppendOutcome::Appended { len: 4, quiet: false }]
+    );
     let s = load(&store, task_id(1)).await;
     let mut left: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !["n0", "n2"].contains(id)).collect();
     left.push("exited");
