@@ -10,6 +10,8 @@ mod served;
 mod trailers;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use abca_core::git::{GitError, GitErrorKind, Remote};
 
@@ -40,6 +42,8 @@ pub struct Bare {
     dir: PathBuf,
     base_branch: String,
     limits: CloneLimits,
+    /// Bytes taken over from the hands since the last push.
+    taken: Arc<AtomicU64>,
 }
 
 /// What a remote answers about its refs.
@@ -77,7 +81,13 @@ impl Bare {
             None => choose_base(OP, remote, &list_remote(git, OP, remote).await?, None)?,
         };
         fresh::make_bare(OP, dir, &base)?;
-        let bare = Self { git: git.clone(), dir: dir.to_owned(), base_branch: base, limits: CloneLimits::default() };
+        let bare = Self {
+            git: git.clone(),
+            dir: dir.to_owned(),
+            base_branch: base,
+            limits: CloneLimits::default(),
+            taken: Arc::default(),
+        };
         if let Err(error) = bare.fetch_branches(remote, &[&bare.base_branch]).await {
             // Only a clone that fails asks what there is: the answer says best what to do instead.
             fresh::remove(OP, dir)?;
@@ -101,7 +111,8 @@ impl Bare {
         match out {
             Some(out) if out.status == 0 => {
                 let base_branch = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
-                Ok(Self { git: git.clone(), dir: dir.to_owned(), base_branch, limits: CloneLimits::default() })
+                let limits = CloneLimits::default();
+                Ok(Self { git: git.clone(), dir: dir.to_owned(), base_branch, limits, taken: Arc::default() })
             }
             _ => Err(GitError::new(
                 GitErrorKind::NotFound,
@@ -172,7 +183,8 @@ impl Bare {
     }
 
     async fn fetch_specs(&self, op: &'static str, remote: &Remote, specs: &[String]) -> Result<(), GitError> {
-        let call = transport(self.call(op), op, remote)?;
+        // Kept as it comes: no file for each object, which would be compressed anew.
+        let call = transport(self.call(op), op, remote)?.config("fetch.unpackLimit=1");
         let call = call.args(["fetch", "--quiet", "--no-write-fetch-head", "--no-auto-maintenance"]);
         call.args(serving(remote, "upload-pack")).arg("--").arg(&remote.url).args(specs).run().await?;
         Ok(())
@@ -275,9 +287,14 @@ fn own_ref(op: &'static str, name: &str) -> Result<(), GitError> {
 
 /// The option that names the guarded serving side, where it is a program on this machine.
 fn serving(remote: &Remote, service: &str) -> Vec<String> {
+    serving_with(remote, service, &[])
+}
+
+/// The same with settings more.
+fn serving_with(remote: &Remote, service: &str, more: &[&str]) -> Vec<String> {
     let option = if service == "receive-pack" { "--receive-pack" } else { "--upload-pack" };
     match remote.url.starts_with('/') {
-        true => vec![option.to_owned(), Git::serving(service)],
+        true => vec![option.to_owned(), Git::serving(service, more)],
         false => Vec::new(),
     }
 }

@@ -248,7 +248,7 @@ impl HandsRepo {
         argv.extend(env.iter().map(String::as_str));
         argv.extend(["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
         // A pipe on one machine: time counts, size does not.
-        argv.extend(["-c", "core.bigFileThreshold=32m", "-c", "pack.compression=1"]);
+        argv.extend(["-c", "core.bigFileThreshold=32m", "-c", "pack.compression=0"]);
         argv.extend(["-c", "uploadpack.allowAnySHA1InWant=true", "-c", "safe.directory=*"]);
         argv.extend(["upload-pack", "--strict", "./.git"]);
         let (served, guard) = exec.serve(&argv).await?;

@@ -175,7 +175,7 @@ impl Git {
 
     /// The command line for the serving side of a local repository, as git hands it to a shell. The guards are repeated:
     /// git takes `-c` options out of the environment of a serving side.
-    pub(crate) fn serving(service: &str) -> String {
+    pub(crate) fn serving(service: &str, more: &[&str]) -> String {
         let guards = [
             "core.hooksPath=/dev/null",
             "core.fsmonitor=false",
@@ -187,9 +187,12 @@ impl Git {
             "receive.denyCurrentBranch=refuse",
             "receive.procReceiveRefs=",
             "uploadpack.allowAnySHA1InWant=true",
+            // A pipe on one machine: time counts, size does not. What is packed already is sent as it is.
+            "core.bigFileThreshold=32m",
+            "pack.compression=0",
         ];
         let mut line = String::from("git");
-        for guard in guards {
+        for guard in guards.iter().chain(more) {
             line.push_str(&format!(" -c '{guard}'"));
         }
         format!("{line} {service}")

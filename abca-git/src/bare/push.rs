@@ -1,10 +1,16 @@
 //! Writing to the remote: branches under a lease, hidden refs by force, and never the base branch.
 
+use std::sync::atomic::Ordering;
+
 use abca_core::git::{GitError, GitErrorKind, Remote};
 
-use super::{Bare, own_ref, serving, transport};
+use super::{Bare, own_ref, serving, serving_with, transport};
 use crate::program::classify;
 use crate::refs::{check_branch, check_sha, is_sha};
+
+/// A push of so much to a repository on this machine is not compressed there: that would take most of its time. The
+/// repository's next `git gc` does it.
+const LARGE_BYTES: u64 = 32 << 20;
 
 impl Bare {
     /// Pushes a commit to a branch of the remote.
@@ -80,9 +86,12 @@ impl Bare {
     ) -> Result<(), GitError> {
         let call = transport(self.call(op), op, remote)?;
         let call = call.args(["push", "--quiet", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags"]);
-        let call = call.args(mode).args(serving(remote, "receive-pack"));
+        let large = self.taken.load(Ordering::Relaxed) >= LARGE_BYTES;
+        let more: &[&str] = if large { &["core.looseCompression=0"] } else { &[] };
+        let call = call.args(mode).args(serving_with(remote, "receive-pack", more));
         let mut out = call.arg("--").arg(&remote.url).arg(spec).run_any().await?;
         if out.status == 0 {
+            self.taken.store(0, Ordering::Relaxed);
             return Ok(());
         }
         // The reason of a refusal stands on stdout: `! TAB from:to TAB [rejected] (reason)`.

@@ -1,6 +1,7 @@
 //! Taking work over from the hands: git's protocol over two pipes whose far side runs in the sandbox.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::git::{GitError, GitErrorKind};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -57,7 +58,8 @@ impl Bare {
             |e: rustix::io::Errno| GitError::new(GitErrorKind::Unavailable, OP, format!("cannot make a pipe: {e}"));
         let (from_served, to_git) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
         let limit = self.limits.max_fetch_bytes;
-        let pump = tokio::task::spawn_blocking(move || pump(&served.stdout, &to_git, limit));
+        let taken = self.taken.clone();
+        let pump = tokio::task::spawn_blocking(move || pump(&served.stdout, &to_git, limit, &taken));
 
         let mut call = self.call(OP).allow("fd").config("fetch.fsckObjects=true").config("fetch.unpackLimit=1");
         for check in HARMLESS {
@@ -87,7 +89,8 @@ enum Ended {
 }
 
 /// Copies until one side ends, or the limit is passed. Notices a git that has gone even while the far side is silent.
-fn pump(from: &OwnedFd, to: &OwnedFd, limit: u64) -> Ended {
+/// Counts what it copied.
+fn pump(from: &OwnedFd, to: &OwnedFd, limit: u64, taken: &AtomicU64) -> Ended {
     let mut left = limit;
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -113,6 +116,7 @@ fn pump(from: &OwnedFd, to: &OwnedFd, limit: u64) -> Ended {
             Some(left) => left,
             None => return Ended::OverLimit,
         };
+        taken.fetch_add(n as u64, Ordering::Relaxed);
         let mut rest = &buffer[..n];
         while !rest.is_empty() {
             match rustix::io::write(to, rest) {
