@@ -33,7 +33,10 @@ pub(super) async fn follow(
     let ended = loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => sight.see(&event),
+                Some(Ok(event)) => {
+                    tell(&mut room, &sight);
+                    sight.see(&event);
+                }
                 Some(Err(error)) => {
                     sight.close();
                     return Err(error.into());
@@ -41,9 +44,7 @@ pub(super) async fn follow(
                 None => break true,
             },
             _ = ticks.tick() => {
-                if let Some(news) = room.news() {
-                    sight.line("disk", &news);
-                }
+                tell(&mut room, &sight);
                 sight.tick();
             }
             () = interrupts.next() => break false,
@@ -51,4 +52,10 @@ pub(super) async fn follow(
     };
     sight.close();
     if ended { Ok(Followed::Ended(Box::new(task.outcome().await?))) } else { Ok(Followed::Interrupted) }
+}
+
+fn tell(room: &mut Room, sight: &Sight) {
+    if let Some(news) = room.news() {
+        sight.line("disk", &news);
+    }
 }

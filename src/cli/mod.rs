@@ -37,7 +37,10 @@ pub fn main() -> ExitCode {
     };
     common::start_log(cli.verbose);
     if let Command::Completions { shell } = &cli.command {
-        clap_complete::generate(*shell, &mut Cli::command(), "abca", &mut std::io::stdout());
+        // Not at once to the reader, who may have gone: that is no panic.
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "abca", &mut script);
+        common::say(String::from_utf8_lossy(&script).trim_end());
         return ExitCode::SUCCESS;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
