@@ -16,6 +16,7 @@ use crate::forge::ForgeSettings;
 use crate::link::SocketLink;
 use crate::models::ModelSettings;
 use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
+use crate::tell::tell;
 
 /// The session does not understand what it was told, so that it cannot even say so to the platform.
 pub(crate) const EXIT_SETUP: i32 = 5;
@@ -45,7 +46,7 @@ pub(crate) fn run(start: StartSession) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("abca session: no runtime: {error}");
+            tell(format_args!("abca session: no runtime: {error}"));
             return EXIT_SETUP;
         }
     };
@@ -54,7 +55,7 @@ pub(crate) fn run(start: StartSession) -> i32 {
             Ok(payload) => payload,
             // Without it there is no way to the platform.
             Err(error) => {
-                eprintln!("abca session: the session's payload is not understood: {error}");
+                tell(format_args!("abca session: the session's payload is not understood: {error}"));
                 return EXIT_SETUP;
             }
         };
@@ -63,7 +64,7 @@ pub(crate) fn run(start: StartSession) -> i32 {
         match parts(&start, payload, link.clone()).await {
             Ok(parts) => run_session(start, parts, terminated()).await,
             Err(failure) => {
-                eprintln!("abca session: {}", failure.message);
+                tell(format_args!("abca session: {}", failure.message));
                 fail_session(start, link, failure).await
             }
         }
@@ -122,7 +123,7 @@ fn terminated() -> CancellationToken {
                     stop.cancel();
                 });
             }
-            Err(error) => eprintln!("abca session: a signal cannot be heard: {error}"),
+            Err(error) => tell(format_args!("abca session: a signal cannot be heard: {error}")),
         }
     }
     stop

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::tell::tell;
+
 static CALLED: AtomicBool = AtomicBool::new(false);
 
 /// Whether executing this program again leads back to us.
@@ -22,7 +24,7 @@ pub fn init() {
         let code = match crate::session::hands::serve() {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("abca hands: {error}");
+                tell(format_args!("abca hands: {error}"));
                 1
             }
         };

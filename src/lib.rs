@@ -20,6 +20,7 @@ pub mod session;
 mod sessions;
 mod state;
 mod sweep;
+mod tell;
 
 pub use self::abca::Abca;
 pub use abca_core::event::{Event, EventType};

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::args::{HandsArgs, ModelArgs, Network};
 use crate::models::ModelSettings;
+use crate::tell::tell;
 use crate::{Abca, Builder, Error, ErrorKind, TaskHandle};
 
 /// How to print.
@@ -41,7 +42,7 @@ impl Failed {
             Output::Text => format!("abca: {}", self.message),
             Output::Json => json!({ "error": { "message": self.message, "exit_status": self.code } }).to_string(),
         };
-        eprintln!("{text}");
+        tell(format_args!("{text}"));
     }
 }
 
@@ -91,7 +92,9 @@ pub(super) fn start_log(verbose: u8) {
     };
     let filter = std::env::var("ABCA_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_default();
-    let _only_once = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // The subscriber reports a log line that cannot be written by `eprintln!`, which panics for the same reason.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _only_once = subscriber.log_internal_errors(false).try_init();
 }
 
 /// The user's home folder.

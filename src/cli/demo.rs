@@ -9,6 +9,7 @@ use super::args::DemoArgs;
 use super::common::{Failed, Interrupts, Output, absolute, builder, session_limits, state_dir};
 use super::{is_json, run};
 use crate::models::ModelSettings;
+use crate::tell::tell;
 
 /// The sample repository, file by file.
 const SAMPLE: &[(&str, &str)] = &[
@@ -44,10 +45,10 @@ pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs)
     std::fs::write(&trajectory, TRAJECTORY).map_err(|e| cannot("write", &trajectory, &e))?;
     let repo = sample(&demo)?;
     if !is_json(output) {
-        eprintln!("A sample repository with a bug is at {}", repo.display());
-        eprintln!(
+        tell(format_args!("A sample repository with a bug is at {}", repo.display()));
+        tell(format_args!(
             "The model is a recording; everything else is real: store, orchestrator, sandbox, tools, tests, git."
-        );
+        ));
     }
     let name = repo
         .to_str()
@@ -56,11 +57,11 @@ pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs)
     let handle = abca.submit(NewTask::new(name, TASK).test("cargo test --quiet").budget_usd("1.00")).await?;
     let code = run::attend(&abca, &handle, output, &mut interrupts).await?;
     if !is_json(output) && code == 0 {
-        eprintln!();
-        eprintln!("Look around:");
-        eprintln!("  git -C {} log --stat --all", repo.display());
-        eprintln!("  {cargo_abca} pr show {}", handle.id());
-        eprintln!("  {cargo_abca} log {}", handle.id());
+        tell(format_args!(""));
+        tell(format_args!("Look around:"));
+        tell(format_args!("  git -C {} log --stat --all", repo.display()));
+        tell(format_args!("  {cargo_abca} pr show {}", handle.id()));
+        tell(format_args!("  {cargo_abca} log {}", handle.id()));
     }
     Ok(code)
 }

@@ -22,6 +22,8 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use common::{Failed, Output};
 
+use crate::tell::tell;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -46,7 +48,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("abca: no runtime: {error}");
+            tell(format_args!("abca: no runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -15,6 +15,7 @@ use super::common::{
 };
 use super::follow::{Followed, follow};
 use super::{is_json, pr, print_json, show};
+use crate::tell::tell;
 use crate::{Abca, TaskHandle, TaskOutcome};
 
 fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
@@ -83,13 +84,13 @@ pub(super) async fn attend(
     interrupts: &mut Interrupts,
 ) -> Result<u8, Failed> {
     if !is_json(output) {
-        eprintln!("task {}", handle.id());
+        tell(format_args!("task {}", handle.id()));
     }
     let outcome = match follow(abca, handle, output, interrupts).await? {
         Followed::Ended(outcome) => outcome,
         Followed::Interrupted => {
             if !is_json(output) {
-                eprintln!("cancelling; Ctrl-C once more leaves at once");
+                tell(format_args!("cancelling; Ctrl-C once more leaves at once"));
             }
             handle.cancel().await?;
             let outcome = tokio::select! {
@@ -177,11 +178,11 @@ async fn detached(state: Option<PathBuf>, output: Output, args: &RunArgs, task: 
     }
     command.spawn().map_err(|e| Failed::new(1, format!("no worker could be started: {e}")))?;
     if !is_json(output) {
-        eprintln!(
+        tell(format_args!(
             "a worker in the background carries it out; `abca watch {}` shows it, its log is {}",
             handle.id(),
             log.display()
-        );
+        ));
     }
     submitted(&handle, output)
 }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::common::{Output, is_watched};
+use crate::tell::tell;
 
 /// Shows events as they come. On a terminal the last line moves; elsewhere only the lines that stay are printed.
 pub(super) struct Sight {
@@ -152,7 +153,7 @@ impl Sight {
         let line = format!("{what:>9}  {}", preview(text, 160));
         match &self.bar {
             Some(bar) => bar.println(line),
-            None if self.text => eprintln!("{line}"),
+            None if self.text => tell(format_args!("{line}")),
             None => {}
         }
     }

@@ -14,6 +14,7 @@ use super::room::Room;
 use super::{is_json, print_json, run, show};
 use crate::CancelAnswer;
 use crate::clock::SystemClock;
+use crate::tell::tell;
 
 pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs) -> Result<u8, Failed> {
     let statuses: Vec<TaskStatus> = args
@@ -110,7 +111,7 @@ pub(super) async fn events(
                 None => return Ok(0),
             },
             _ = looks.tick() => if let Some(news) = room.news() {
-                eprintln!("abca: {news}");
+                tell(format_args!("abca: {news}"));
             },
             () = interrupts.next() => return Ok(130),
         }

@@ -10,6 +10,7 @@ use super::args::WorkerArgs;
 use super::common::{Failed, Interrupts, Output, builder, model_settings, session_limits};
 use super::is_json;
 use crate::Abca;
+use crate::tell::tell;
 
 /// How often a worker that is to end looks for work that is left.
 const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
@@ -22,7 +23,7 @@ pub(super) async fn worker(state: Option<PathBuf>, output: Output, args: WorkerA
     if is_json(output) {
         super::common::say(&json!({ "worker": "started", "state": shown }).to_string());
     } else {
-        eprintln!("worker on {shown}; Ctrl-C drains and ends it, sessions go on");
+        tell(format_args!("worker on {shown}; Ctrl-C drains and ends it, sessions go on"));
     }
     let interrupted = tokio::select! {
         () = ended => true,

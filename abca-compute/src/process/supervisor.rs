@@ -21,7 +21,7 @@ use crate::tree;
 /// process it started, detached ones included, ends with it.
 pub fn supervise(run: impl FnOnce(StartSession) -> i32) -> ! {
     let failed = |what: &str| -> ! {
-        eprintln!("abca: {what}");
+        let _nobody_reads = writeln!(io::stderr(), "abca: {what}");
         exit(2)
     };
     let mut bytes = Vec::new();

@@ -49,7 +49,7 @@ pub fn enter(args: impl Iterator<Item = OsString>) -> ! {
 }
 
 fn fail_early(message: &str) -> ! {
-    eprintln!("abca: {message}");
+    let _nobody_reads = writeln!(io::stderr(), "abca: {message}");
     exit(125)
 }
 
