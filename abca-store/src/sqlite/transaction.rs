@@ -10,17 +10,38 @@ use abca_core::store::{
 };
 use abca_core::task::{SlotChange, SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp, UserId};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Row, SqliteConnection};
 
 use super::call::{Answer, Call};
-use super::error::{again, convert, corrupt};
+use super::error::{again, code, convert, corrupt};
 use super::rows::{
     bound, limit, list, numbered, push_events, push_numbered, push_signal, push_state, push_task, select_rows, task_id,
     task_row,
 };
 use super::shelf::Shelf;
 use super::write::{Pending, Texts};
+
+/// Tasks by their ids, a JSON array.
+macro_rules! select_missing {
+    () => {
+        select_rows!("WHERE t.id IN (SELECT value FROM json_each(?))")
+    };
+}
+
+/// The first so many tasks that wait in each scope of a JSON array, and how full it is.
+macro_rules! select_scopes {
+    () => {
+        "SELECT j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
+         EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), \
+         (SELECT json_group_array(ord) FROM (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ?)) \
+         FROM json_each(?) j"
+    };
+}
+
+/// What tells the rows of one round trip apart.
+const VERSION_COLUMNS: usize = 1;
+const SCOPE_COLUMNS: usize = 4;
 
 /// Why a transaction failed as a whole.
 #[derive(Debug)]
@@ -78,6 +99,8 @@ pub(super) struct Transaction<'a> {
     scopes: Scopes,
     rooms: BTreeMap<SlotScope, (UserId, Timestamp)>,
     unreadable: BTreeMap<TaskId, StoreError>,
+    /// Tasks that were looked for and are not there.
+    absent: BTreeSet<TaskId>,
     /// How many waiting tasks this transaction can make leave.
     leavers: usize,
 }
@@ -98,6 +121,7 @@ impl<'a> Transaction<'a> {
             scopes: Scopes::default(),
             rooms: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            absent: BTreeSet::new(),
             leavers: 0,
         }
     }
@@ -213,6 +237,55 @@ impl<'a> Transaction<'a> {
 
     // -- reading -----------------------------------------------------------------------------------------------
 
+    /// Takes the write lock, forgets what is remembered when another connection has written since, and reads what the
+    /// calls speak of: all in one round trip, since each costs a change of threads.
+    pub(super) async fn begin(&mut self, calls: &[Call], version: &mut i64) -> Result<(), Trouble> {
+        let trouble = |e: sqlx::Error| Trouble { alone: !matches!(code(&e), Some(5 | 6)), error: convert("begin", e) };
+        let ids: BTreeSet<TaskId> = calls.iter().flat_map(Call::tasks).collect();
+        let missing: Vec<TaskId> = ids.into_iter().filter(|id| self.shelf.row(*id).is_none()).collect();
+        let mut scopes = BTreeSet::new();
+        for call in calls {
+            if let Call::Commit(batch, _) = call {
+                self.leavers += batch.len();
+                batch.iter().for_each(|c| self.scopes_of(c, &mut scopes));
+            }
+        }
+        let scopes: Vec<SlotScope> = scopes.into_iter().collect();
+        let mut arguments = SqliteArguments::default();
+        let text = match (missing.is_empty(), scopes.is_empty()) {
+            (true, true) => "BEGIN IMMEDIATE; PRAGMA data_version",
+            (false, true) => concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_missing!()),
+            (true, false) => concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_scopes!()),
+            (false, false) => {
+                concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_missing!(), "; ", select_scopes!())
+            }
+        };
+        if !missing.is_empty() {
+            arguments.add(list(&missing)).map_err(sqlx::Error::Encode).map_err(trouble)?;
+        }
+        if !scopes.is_empty() {
+            arguments.add(limit(self.leavers + 1)).map_err(sqlx::Error::Encode).map_err(trouble)?;
+            arguments.add(list(&scopes)).map_err(sqlx::Error::Encode).map_err(trouble)?;
+        }
+        let rows = sqlx::query_with(text, arguments).fetch_all(&mut *self.conn).await.map_err(trouble)?;
+        let (mut found, mut tasks) = (*version, Vec::new());
+        for row in rows {
+            match row.len() {
+                VERSION_COLUMNS => found = row.try_get(0).map_err(trouble)?,
+                SCOPE_COLUMNS => self.scope(&scopes, &row)?,
+                _ => tasks.push(row),
+            }
+        }
+        if found != *version {
+            self.shelf.clear();
+            *version = found;
+        }
+        self.shelve(&tasks)?;
+        self.absent.extend(missing);
+        self.prefetch(calls).await
+    }
+
+    /// Reads what the calls speak of and what is not there yet.
     async fn prefetch(&mut self, calls: &[Call]) -> Result<(), Trouble> {
         let ids: BTreeSet<TaskId> = calls.iter().flat_map(Call::tasks).collect();
         self.load(ids.into_iter()).await?;
@@ -222,17 +295,14 @@ impl<'a> Transaction<'a> {
             match call {
                 Call::Submit(batch, _) => keys
                     .extend(batch.iter().filter_map(|s| Some((s.task.user.clone(), s.task.idempotency_key.clone()?)))),
-                Call::Commit(batch, _) => {
-                    self.leavers += batch.len();
-                    batch.iter().for_each(|c| self.scopes_of(c, &mut scopes));
-                }
+                Call::Commit(batch, _) => batch.iter().for_each(|c| self.scopes_of(c, &mut scopes)),
                 Call::Claim(..)
+                | Call::Expire(..)
                 | Call::Renew(..)
                 | Call::Release(..)
                 | Call::Signal(..)
                 | Call::Append(..)
-                | Call::Heartbeat(..)
-                | Call::Expire(..) => {}
+                | Call::Heartbeat(..) => {}
             }
         }
         if !keys.is_empty() {
@@ -267,12 +337,13 @@ impl<'a> Transaction<'a> {
 
     /// Reads rows that are not on the shelf.
     async fn load(&mut self, ids: impl Iterator<Item = TaskId>) -> Result<(), Trouble> {
-        let missing: Vec<TaskId> = ids.filter(|id| self.shelf.row(*id).is_none()).collect();
+        let unknown = |id: &TaskId| self.shelf.row(*id).is_none() && !self.absent.contains(id);
+        let missing: Vec<TaskId> = ids.filter(unknown).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let rows = sqlx::query(select_rows!("WHERE t.id IN (SELECT value FROM json_each(?1))"))
-            .bind(list(missing))
+        let rows = sqlx::query(select_missing!())
+            .bind(list(&missing))
             .fetch_all(&mut *self.conn)
             .await
             .map_err(Trouble::sql("load"))?;
@@ -319,30 +390,28 @@ impl<'a> Transaction<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let rows = sqlx::query(
-            "SELECT j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
-             EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), \
-             (SELECT json_group_array(ord) FROM (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ?2)) \
-             FROM json_each(?1) j",
-        )
-        .bind(list(&missing))
-        .bind(limit(self.leavers + 1))
-        .fetch_all(&mut *self.conn)
-        .await
-        .map_err(Trouble::sql("commit"))?;
-        for row in rows {
-            let place: i64 = row.try_get(0).map_err(Trouble::sql("commit"))?;
-            let holders: i64 = row.try_get(1).map_err(Trouble::sql("commit"))?;
-            let denied: i64 = row.try_get(2).map_err(Trouble::sql("commit"))?;
-            let waiting: &str = row.try_get(3).map_err(Trouble::sql("commit"))?;
-            let scope = Scope {
-                holders: usize::try_from(holders).unwrap_or(usize::MAX),
-                waiting: serde_json::from_str(waiting).map_err(|e| corrupt("commit", "the queue", e))?,
-                denied: denied != 0,
-            };
-            if let Some(name) = usize::try_from(place).ok().and_then(|i| missing.get(i)) {
-                self.scopes.0.insert(name.clone(), scope);
-            }
+        let rows = sqlx::query(select_scopes!())
+            .bind(limit(self.leavers + 1))
+            .bind(list(&missing))
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(Trouble::sql("commit"))?;
+        rows.iter().try_for_each(|row| self.scope(&missing, row))
+    }
+
+    /// Takes in a row of [`select_scopes`], asked for these scopes.
+    fn scope(&mut self, asked: &[SlotScope], row: &SqliteRow) -> Result<(), Trouble> {
+        let place: i64 = row.try_get(0).map_err(Trouble::sql("commit"))?;
+        let holders: i64 = row.try_get(1).map_err(Trouble::sql("commit"))?;
+        let denied: i64 = row.try_get(2).map_err(Trouble::sql("commit"))?;
+        let waiting: &str = row.try_get(3).map_err(Trouble::sql("commit"))?;
+        let scope = Scope {
+            holders: usize::try_from(holders).unwrap_or(usize::MAX),
+            waiting: serde_json::from_str(waiting).map_err(|e| corrupt("commit", "the queue", e))?,
+            denied: denied != 0,
+        };
+        if let Some(name) = usize::try_from(place).ok().and_then(|i| asked.get(i)) {
+            self.scopes.0.insert(name.clone(), scope);
         }
         Ok(())
     }

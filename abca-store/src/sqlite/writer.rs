@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::store::{StoreError, StoreErrorKind};
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::call::{Answer, Call};
@@ -103,15 +103,13 @@ impl Writer {
     }
 
     async fn together(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
-        let result = match self.begin().await {
-            Ok(()) => {
-                let mut tx = Transaction::new(&mut self.conn, &mut self.shelf, &mut self.texts);
-                match tx.apply(calls).await {
-                    Ok(answers) => tx.finish().await.map(|()| answers).map_err(unknown_or_not),
-                    Err(trouble) => Err(trouble),
-                }
-            }
-            Err(e) => Err(Trouble { error: convert("begin", e), alone: false }),
+        let mut tx = Transaction::new(&mut self.conn, &mut self.shelf, &mut self.texts);
+        let result = match tx.begin(calls, &mut self.version).await {
+            Ok(()) => match tx.apply(calls).await {
+                Ok(answers) => tx.finish().await.map(|()| answers).map_err(unknown_or_not),
+                Err(trouble) => Err(trouble),
+            },
+            Err(trouble) => Err(trouble),
         };
         if result.is_ok() {
             self.transactions.fetch_add(1, Ordering::Relaxed);
@@ -121,17 +119,6 @@ impl Writer {
             let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
         }
         result
-    }
-
-    /// Takes the write lock, and forgets what is remembered when another connection has written since.
-    async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        let row = sqlx::query("BEGIN IMMEDIATE; PRAGMA data_version").fetch_one(&mut self.conn).await?;
-        let version: i64 = row.try_get(0)?;
-        if version != self.version {
-            self.shelf.clear();
-            self.version = version;
-        }
-        Ok(())
     }
 }
 
