@@ -29,19 +29,19 @@ macro_rules! select_missing {
     };
 }
 
-/// The first so many tasks that wait in each scope of a JSON array, and how full it is.
+/// The first so many tasks that wait in each scope of a JSON array, and how full it is. One row for all: every row
+/// wakes the thread that waits for it.
 macro_rules! select_scopes {
     () => {
-        "SELECT j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
-         EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), \
-         (SELECT json_group_array(ord) FROM (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ?)) \
-         FROM json_each(?) j"
+        "SELECT json_group_array(json_array(j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
+         EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), json((SELECT json_group_array(ord) FROM \
+         (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ?))))), 'scopes' FROM json_each(?) j"
     };
 }
 
 /// What tells the rows of one round trip apart.
 const VERSION_COLUMNS: usize = 1;
-const SCOPE_COLUMNS: usize = 4;
+const SCOPES_COLUMNS: usize = 2;
 
 /// Why a transaction failed as a whole.
 #[derive(Debug)]
@@ -272,7 +272,7 @@ impl<'a> Transaction<'a> {
         for row in rows {
             match row.len() {
                 VERSION_COLUMNS => found = row.try_get(0).map_err(trouble)?,
-                SCOPE_COLUMNS => self.scope(&scopes, &row)?,
+                SCOPES_COLUMNS => self.scopes(&scopes, &row)?,
                 _ => tasks.push(row),
             }
         }
@@ -390,28 +390,24 @@ impl<'a> Transaction<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        let rows = sqlx::query(select_scopes!())
+        let row = sqlx::query(select_scopes!())
             .bind(limit(self.leavers + 1))
             .bind(list(&missing))
-            .fetch_all(&mut *self.conn)
+            .fetch_one(&mut *self.conn)
             .await
             .map_err(Trouble::sql("commit"))?;
-        rows.iter().try_for_each(|row| self.scope(&missing, row))
+        self.scopes(&missing, &row)
     }
 
-    /// Takes in a row of [`select_scopes`], asked for these scopes.
-    fn scope(&mut self, asked: &[SlotScope], row: &SqliteRow) -> Result<(), Trouble> {
-        let place: i64 = row.try_get(0).map_err(Trouble::sql("commit"))?;
-        let holders: i64 = row.try_get(1).map_err(Trouble::sql("commit"))?;
-        let denied: i64 = row.try_get(2).map_err(Trouble::sql("commit"))?;
-        let waiting: &str = row.try_get(3).map_err(Trouble::sql("commit"))?;
-        let scope = Scope {
-            holders: usize::try_from(holders).unwrap_or(usize::MAX),
-            waiting: serde_json::from_str(waiting).map_err(|e| corrupt("commit", "the queue", e))?,
-            denied: denied != 0,
-        };
-        if let Some(name) = usize::try_from(place).ok().and_then(|i| asked.get(i)) {
-            self.scopes.0.insert(name.clone(), scope);
+    /// Takes in the row of [`select_scopes`], asked for these scopes.
+    fn scopes(&mut self, asked: &[SlotScope], row: &SqliteRow) -> Result<(), Trouble> {
+        let text: &str = row.try_get(0).map_err(Trouble::sql("commit"))?;
+        let found: Vec<(usize, usize, u8, BTreeSet<u64>)> =
+            serde_json::from_str(text).map_err(|e| corrupt("commit", "the queue", e))?;
+        for (place, holders, denied, waiting) in found {
+            if let Some(name) = asked.get(place) {
+                self.scopes.0.insert(name.clone(), Scope { holders, waiting, denied: denied != 0 });
+            }
         }
         Ok(())
     }
@@ -584,23 +580,24 @@ impl<'a> Transaction<'a> {
     /// Due tasks, oldest first; `more` than asked for, since so many were claimed in this very transaction.
     async fn due(&mut self, query: &ClaimQuery, more: usize) -> Result<Vec<TaskId>, Trouble> {
         // Two ranges of one index, never what lies between them: all the tasks that wait.
-        let rows = sqlx::query(
-            "SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
+        let row = sqlx::query(
+            "SELECT json_group_array(id) FROM (SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
              AND (NOT ?3 OR EXISTS (SELECT 1 FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL)) \
              ORDER BY s.look_at, s.ord LIMIT ?2) \
              UNION ALL \
              SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at > ?4 \
              AND (NOT ?3 OR EXISTS (SELECT 1 FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL)) \
-             ORDER BY s.look_at, s.ord LIMIT ?2)",
+             ORDER BY s.look_at, s.ord LIMIT ?2))",
         )
         .bind(query.now.as_millis())
         .bind(limit(query.limit.saturating_add(more)))
         .bind(query.signalled)
         .bind(query.now.after(FARTHEST).as_millis())
-        .fetch_all(&mut *self.conn)
+        .fetch_one(&mut *self.conn)
         .await
         .map_err(Trouble::sql("claim"))?;
-        let ids = rows.iter().map(|r| task_id("claim", r)).collect::<Result<Vec<_>, _>>()?;
+        let text: &str = row.try_get(0).map_err(Trouble::sql("claim"))?;
+        let ids: Vec<TaskId> = serde_json::from_str(text).map_err(|e| corrupt("claim", "a task's id", e))?;
         self.load(ids.iter().copied()).await?;
         for id in ids.iter().filter(|id| self.unreadable.contains_key(id)) {
             // Out of the way for a lease's time, so that it does not stand in front of the others for ever.
