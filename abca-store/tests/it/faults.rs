@@ -3,9 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use abca_core::store::{CommitOutcome, StoreErrorKind, SubmitOutcome, TaskStore};
+use abca_core::event::EventType;
+use abca_core::store::{CommitOutcome, EventQuery, LogQuery, StoreErrorKind, SubmitOutcome, TaskStore};
+use abca_core::task::TaskStatus;
 use abca_core::testing::fixtures::{admit, at, claim, commit, limit, note, submit, task, task_id, task_with_slots};
 use abca_core::testing::store::join_all;
+use abca_core::{EventSeq, TaskId};
 use abca_store::{Sqlite, SqliteConfig};
 use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
@@ -27,9 +30,31 @@ async fn a_newer_database_is_refused_by_name_of_both_versions() {
     let mut conn = raw(folder.path()).await;
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
-    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 1; use a newer \
+    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 2; use a newer \
                 abca, or another folder";
     assert_eq!(refused(folder.path()).await, (StoreErrorKind::Incompatible, want.to_owned()));
+}
+
+#[tokio::test]
+async fn a_database_of_version_1_is_brought_up_to_date_and_nothing_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let mut conn = raw(folder.path()).await;
+    sqlx::raw_sql(include_str!("fixtures/version-1.sql")).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    let id: TaskId = "01M83NVZFGE0RFY44BJNDE8GCV".parse().unwrap();
+    let found = store.load(&[id]).await.unwrap().remove(0).unwrap().task;
+    assert_eq!((found.status, found.spec.test_command.as_deref()), (TaskStatus::Completed, Some("cargo test --quiet")));
+    let events = store.events(&EventQuery { task: id, after: EventSeq::ZERO, limit: 100 }).await.unwrap();
+    assert_eq!(events.iter().map(|e| e.seq.0).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
+    assert_eq!(events.first().map(|e| e.event_type), Some(EventType::TaskCreated));
+    assert_eq!(events.last().map(|e| e.event_type), Some(EventType::TaskCompleted));
+    assert_eq!(store.log(&LogQuery { task: id, after: 0, limit: 100 }).await.unwrap().len(), 6);
+    assert!(matches!(store.submit(&[submit(task(2))]).await.unwrap()[..], [SubmitOutcome::Created(_)]));
+    store.close().await.unwrap();
+    let mut conn = raw(folder.path()).await;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(version, 2);
 }
 
 #[tokio::test]
