@@ -4,7 +4,9 @@
 //! the reason that the platform itself recorded and reads the text only for what the reason leaves open. The order of the
 //! table is behaviour, and tested.
 
+mod adapters;
 mod meaning;
+mod rule;
 mod table;
 
 use std::fmt;
@@ -13,7 +15,10 @@ use serde::Serialize;
 
 use crate::task::{Failure, FailureReason};
 
-pub use table::{Rule, TABLE};
+use adapters::ADAPTERS;
+
+pub use rule::Rule;
+pub use table::TABLE;
 
 /// What kind of thing failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -159,7 +164,7 @@ pub fn classify_failure(failure: &Failure) -> Classification {
     let text = failure.message.as_str();
     // The text may quote the agent or a command, so it decides only among what its reason leaves open.
     let among = |codes: &[&str], otherwise| first(text, |rule| codes.contains(&rule.code())).unwrap_or(otherwise);
-    let adapter = || first_in(table::ADAPTERS, text);
+    let adapter = || first_in(ADAPTERS, text);
     let any = |otherwise| match classify(text) {
         Some(found) if found != meaning::UNKNOWN => found,
         Some(_) | None => adapter().unwrap_or(otherwise),
@@ -224,6 +229,14 @@ mod tests {
         ("preflight: INSUFFICIENT_GITHUB_REPO_PERMISSIONS", "forge_permissions"),
         ("REPO_NOT_FOUND_OR_NO_ACCESS: acme/x", "repo_not_found"),
         ("PR_NOT_FOUND_OR_CLOSED: #4", "pull_request_closed"),
+        ("ISSUE_NOT_FOUND: #4", "issue_not_found"),
+        ("REPO_EMPTY: acme/x", "repo_empty"),
+        ("NO_BASE_BRANCH: acme/x", "base_branch"),
+        ("BASE_BRANCH_NOT_FOUND: `mian`; it has `fix-github_unreachable`", "base_branch"),
+        ("BRANCH_IN_THE_WAY: `bgagent`", "branch_in_the_way"),
+        ("MODEL_PRICE_UNKNOWN: set a price", "model_price_unknown"),
+        ("MODEL_NOT_CONFIGURED: set ANTHROPIC_API_KEY", "model_not_usable"),
+        ("MODEL_NOT_USABLE: no such provider", "model_not_usable"),
         ("Token cannot push to acme/x", "token_cannot_push"),
         ("Token cannot interact with pull requests on acme/x", "token_cannot_push"),
         ("GITHUB_UNREACHABLE: HTTP 401 Bad credentials", "forge_credential"),
@@ -321,7 +334,7 @@ mod tests {
     fn nothing_is_both_passing_and_not_retryable() {
         let failures = FAILURE_REASONS.iter().map(|r| classify_failure(&Failure::new(*r, "")));
         let blocked = BlockerKind::ALL.map(meaning::blocked);
-        let all = TABLE.iter().chain(table::ADAPTERS).map(Rule::verdict).chain(failures).chain(blocked);
+        let all = TABLE.iter().chain(ADAPTERS).map(Rule::verdict).chain(failures).chain(blocked);
         for c in all {
             assert!(c.class != Class::Transient || c.retryable, "{c:?}");
             for words in [c.title, c.description, c.remedy] {

@@ -1,47 +1,7 @@
-//! The rows, as data.
+//! The rows for texts of the platform and of the reference, as data.
 
-use super::Classification;
 use super::meaning::*;
-
-/// A row of the table: words that a text must and must not hold, and what it then means.
-#[derive(Debug, Clone, Copy)]
-pub struct Rule {
-    /// Of each group one, in lower case.
-    all: &'static [&'static [&'static str]],
-    /// None of these, in lower case.
-    none: &'static [&'static str],
-    verdict: Classification,
-}
-
-impl Rule {
-    /// The stable name of the row.
-    pub const fn code(&self) -> &'static str {
-        self.verdict.code
-    }
-
-    /// What a text that the row matches means.
-    pub const fn verdict(&self) -> Classification {
-        self.verdict
-    }
-
-    /// Whether the row matches a text, without regard to ASCII case.
-    pub fn matches(&self, text: &str) -> bool {
-        self.matches_lower(&text.to_ascii_lowercase())
-    }
-
-    pub(super) fn matches_lower(&self, lower: &str) -> bool {
-        self.all.iter().all(|group| group.iter().any(|words| lower.contains(words)))
-            && !self.none.iter().any(|words| lower.contains(words))
-    }
-
-    const fn unless(self, none: &'static [&'static str]) -> Self {
-        Self { none, ..self }
-    }
-}
-
-const fn row(all: &'static [&'static [&'static str]], verdict: Classification) -> Rule {
-    Rule { all, none: &[], verdict }
-}
+use super::rule::{Rule, row};
 
 /// The rows, first match wins. Numbers are those of `behaviour.md` 7.2; rows without one close its gaps.
 pub const TABLE: &[Rule] = &[
@@ -76,6 +36,67 @@ pub const TABLE: &[Rule] = &[
             "Pull request not found or closed",
             "The pull request does not exist or is not open",
             "Check its number, or reopen it",
+        ),
+    ),
+    // Codes of this platform's own pre-flight checks. What they say may hold names of branches: they come before 4.
+    row(
+        &[&["issue_not_found"]],
+        means(
+            "issue_not_found",
+            AUTH_USER,
+            "Issue not found",
+            "The repository has no such issue, or it cannot be seen",
+            "Check the issue's number, or describe the task in words",
+        ),
+    ),
+    row(
+        &[&["repo_empty"]],
+        means(
+            "repo_empty",
+            CONFIG_USER,
+            "Repository without commits",
+            "There is nothing to start from",
+            "Make a first commit, then submit again",
+        ),
+    ),
+    row(
+        &[&["no_base_branch", "base_branch_not_found"]],
+        means(
+            "base_branch",
+            CONFIG_USER,
+            "No such branch to start from",
+            "The branch that the work was to start from does not exist",
+            "Name one of the branches in the error as `base_branch`, and submit again",
+        ),
+    ),
+    row(
+        &[&["branch_in_the_way"]],
+        means(
+            "branch_in_the_way",
+            CONFIG_USER,
+            "A branch is in the way",
+            "The task's own branch cannot be made beside one that the repository has",
+            "Rename or delete the branch that the error names, and submit again",
+        ),
+    ),
+    row(
+        &[&["model_price_unknown"]],
+        means(
+            "model_price_unknown",
+            CONFIG_USER,
+            "Budget without a price",
+            "No price is known for the model, so that a budget cannot be kept",
+            "Set the model's price, choose a model with one, or submit without a budget",
+        ),
+    ),
+    row(
+        &[&["model_not_configured", "model_not_usable"]],
+        means(
+            "model_not_usable",
+            CONFIG_USER,
+            "Model cannot be used",
+            "The model of the task is not configured on this worker, or is not one that it knows",
+            "Set what the error names, or choose another model",
         ),
     ),
     // 4
@@ -463,101 +484,6 @@ pub const TABLE: &[Rule] = &[
             "Task was stranded",
             "No worker took the task on, or its worker was lost",
             "Submit again; if it happens twice, check that a worker runs",
-        ),
-    ),
-];
-
-/// Errors of adapters, which are written `operation: kind: message`.
-pub(super) const ADAPTERS: &[Rule] = &[
-    row(&[&[": no sandbox:"]], NO_SANDBOX),
-    row(
-        &[&[": access denied:"]],
-        means(
-            "access_denied",
-            AUTH_SERVICE,
-            "Access denied",
-            "A forge or a provider did not accept the platform's credential, or it may not do this",
-            "Renew the credential, or give it the right that is missing",
-        ),
-    ),
-    row(
-        &[&[": not found or no access:"]],
-        means(
-            "not_found",
-            AUTH_SERVICE,
-            "Not found or not visible",
-            "What was asked for does not exist, or the credential may not see it",
-            "Check the name, and that the credential covers it",
-        ),
-    ),
-    row(
-        &[&[": not configured:"]],
-        means(
-            "not_configured",
-            CONFIG,
-            "Not configured",
-            "A client lacks a setting that it cannot work without",
-            "Set what the error names",
-        ),
-    ),
-    row(
-        &[&[": replay departed:"]],
-        means(
-            "replay_departed",
-            CONFIG_USER,
-            "Recorded trajectory does not fit",
-            "The conversation departed from the trajectory that plays the model",
-            "Record the trajectory again, or use the repository and task that it was recorded with",
-        ),
-    ),
-    row(
-        &[&[": context too long:"]],
-        means(
-            "context_too_long",
-            AGENT_USER,
-            "Conversation too long for the model",
-            "The conversation does not fit the model's context",
-            "Split the task, or choose a model with a larger context",
-        ),
-    ),
-    row(
-        &[&[": bad request:"]],
-        means(
-            "bad_request",
-            CONFIG,
-            "Request rejected by the provider",
-            "The provider does not accept the request as it is",
-            "Check the model's name and options; the same request will be rejected again",
-        ),
-    ),
-    row(
-        &[&[": no space left:"]],
-        means(
-            "no_space_left",
-            COMPUTE_SERVICE,
-            "No space left",
-            "A disk is full",
-            "Free some space, then submit again",
-        ),
-    ),
-    row(
-        &[&[": throttled:", ": overloaded:"]],
-        means(
-            "throttled",
-            NETWORK,
-            "Too many requests",
-            "A forge or a provider is limiting requests",
-            "Submit again in a few minutes",
-        ),
-    ),
-    row(
-        &[&[": network:", ": unavailable:", ": timed out:"]],
-        means(
-            "unreachable",
-            NETWORK,
-            "Not reachable",
-            "A forge, a provider or a backend did not answer",
-            "Submit again in a few minutes",
         ),
     ),
 ];
