@@ -264,6 +264,8 @@ impl Builder {
         let user = UserId::new(self.user.unwrap_or_else(|| "local".to_owned()))
             .map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
         self.platform.check().map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
+        // Before anything is made on the disk.
+        self.worker_config.check()?;
         let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let ids: Arc<dyn IdSource> = self.ids.unwrap_or_else(|| Arc::new(OsRandom));
         let state = self.state_dir.map(StateDir::open).transpose()?;
@@ -366,7 +368,7 @@ impl Builder {
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
             let mut config = self.worker_config;
             config.roster = config.roster.or_else(|| state.as_ref().map(StateDir::roster_dir));
-            inner.worker = Some(Worker::start(parts, config));
+            inner.worker = Some(Worker::start(parts, config)?);
         }
         Ok(Abca { inner: Arc::new(inner) })
     }

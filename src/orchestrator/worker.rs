@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use abca_core::compute::ComputeStrategy;
 use abca_core::id::WorkerId;
-use abca_core::store::{ClaimQuery, TaskStore};
+use abca_core::store::{ClaimQuery, FARTHEST, TaskStore};
 use abca_core::task::Backend;
 use abca_core::{Clock, IdSource, Millis, Timestamp};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
@@ -18,16 +19,24 @@ use super::roster::Roster;
 use super::seams::{Launcher, Preparer};
 use super::wake::{Bell, Wake};
 use super::watch::Watchers;
+use crate::error::{Error, ErrorKind};
 
 /// How often the roster is looked through: a folder of some files.
 const ROSTER_EVERY: Duration = Duration::from_secs(1);
+/// An idle worker looks for work this often whatever the store says is due next: were the clock set back, that may be far
+/// ahead.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// Shorter leases expire while they are renewed.
+const SHORTEST_LEASE: Millis = Millis::secs(1);
+/// Longer ones would come close to [`FARTHEST`]: who sees them, with a clock behind, would take them for expired.
+const LONGEST_LEASE: Millis = Millis(FARTHEST.0 / 2);
 
 /// How a worker works. Every default is meant for a laptop and for a fleet alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerConfig {
-    /// How long a claim holds without renewal. Default 30 s; renewed after a third of it. Also how long the work of a
-    /// worker that died without a word rests, unless its death is seen in the `roster`.
+    /// How long a claim holds without renewal, from 1 s to 1 h. Default 30 s; renewed after a third of it. Also how long the
+    /// work of a worker that died without a word rests, unless its death is seen in the `roster`.
     pub lease: Millis,
     /// A folder where every worker of this machine that works on the same store keeps a locked file, so that its death
     /// is known to the others at once. Default none; the builder sets one in the state folder.
@@ -64,6 +73,32 @@ impl Default for WorkerConfig {
             stop_timeout: Millis::secs(30),
             observe_timeout: Millis::secs(10),
             drain_timeout: Millis::secs(30),
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// Checks that a worker can work so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`], naming the setting and what is acceptable.
+    pub fn check(&self) -> Result<(), Error> {
+        let invalid = |text: String| Err(Error::new(ErrorKind::Invalid, format!("the worker's {text}")));
+        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.lease) {
+            let range = format!("from {SHORTEST_LEASE} to {LONGEST_LEASE}");
+            return invalid(format!("`lease` is {}: set one {range}", self.lease));
+        }
+        let times = [
+            ("poll", self.poll),
+            ("sweep_every", self.sweep_every),
+            ("prepare_timeout", self.prepare_timeout),
+            ("start_timeout", self.start_timeout),
+            ("stop_timeout", self.stop_timeout),
+            ("observe_timeout", self.observe_timeout),
+        ];
+        match times.into_iter().find(|(_, time)| time.0 == 0) {
+            Some((name, _)) => invalid(format!("`{name}` is zero: set a time")),
+            None => Ok(()),
         }
     }
 }
@@ -109,13 +144,17 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker on the current tokio runtime.
     ///
+    /// # Errors
+    /// Those of [`WorkerConfig::check`].
+    ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(parts: WorkerParts, config: WorkerConfig) -> Self {
+    pub fn start(parts: WorkerParts, config: WorkerConfig) -> Result<Self, Error> {
+        config.check()?;
         let id = WorkerId::from_parts(parts.clock.now(), parts.ids.random());
         let stop = CancellationToken::new();
         let main = tokio::spawn(Work::new(id, parts, config, stop.clone()).run());
-        Self { id, stop, main: Mutex::new(Some(main)) }
+        Ok(Self { id, stop, main: Mutex::new(Some(main)) })
     }
 
     /// This incarnation's name.
@@ -222,6 +261,7 @@ impl Work {
         let config = &self.driver.config;
         let mut rings = self.bell.work();
         let mut look = true;
+        let mut looked = Instant::now();
         let mut pause = Pause::new(config.poll.to_std());
         while !self.stop.is_cancelled() {
             while let Some(ended) = loops.try_join_next() {
@@ -232,6 +272,7 @@ impl Work {
             // Without room for new work, what has a signal is driven all the same: it may be a cancel.
             let limit = if room > 0 { room } else { (2 * most).saturating_sub(loops.len()) }.min(64);
             if look && limit > 0 {
+                looked = Instant::now();
                 match self.driver.store.claim(&self.query(limit, room == 0)).await {
                     Ok(claimed) => {
                         pause.found(!claimed.is_empty());
@@ -265,7 +306,9 @@ impl Work {
                     ended.unwrap_or_else(|error| report(&error));
                     true
                 }
-                () = tokio::time::sleep(wait) => due.is_some_and(|due| due <= wait),
+                () = tokio::time::sleep(wait) => {
+                    due.is_some_and(|due| due <= wait) || looked.elapsed() >= LOOK_ANYWAY
+                }
             };
         }
     }

@@ -20,7 +20,7 @@ async fn live(life: Life, chaos: &Chaos) -> World {
     let mut parts = world.parts();
     parts.store = Arc::new(chaos.store(parts.store));
     parts.compute = Arc::new(chaos.compute(parts.compute));
-    let first = Worker::start(parts, WorkerConfig::default());
+    let first = Worker::start(parts, WorkerConfig::default()).unwrap();
     let task = world.task(|_| {});
     if life == Life::Retried {
         world.act(task.id, 1, Act::Crash);

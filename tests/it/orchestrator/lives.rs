@@ -36,7 +36,7 @@ async fn without_a_bell_it_is_found_by_due_time() {
     let world = World::new(Act::Succeed(0));
     let mut parts = world.parts();
     parts.bell = Default::default();
-    let _worker = abca::orchestrator::Worker::start(parts, Default::default());
+    let _worker = abca::orchestrator::Worker::start(parts, Default::default()).unwrap();
     let id = world.submit(world.task(|_| {})).await;
     assert_eq!(world.end(id).await.status, TaskStatus::Completed);
     assert!(world.elapsed() < Millis::secs(2), "{}", world.elapsed());

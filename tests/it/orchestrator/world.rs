@@ -241,7 +241,7 @@ impl World {
     }
 
     pub fn worker(&self) -> Worker {
-        Worker::start(self.parts(), WorkerConfig::default())
+        Worker::start(self.parts(), WorkerConfig::default()).unwrap()
     }
 
     pub fn act(&self, task: TaskId, attempt: u32, act: Act) {
