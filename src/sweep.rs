@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use abca_core::compute::ComputeStrategy;
 use abca_core::session::SessionState;
-use abca_core::store::{LogQuery, TaskStore};
+use abca_core::store::{LogQuery, StoreError, TaskStore};
 use abca_core::task::Task;
 use abca_core::{Clock, Millis, TaskId};
 use tokio_util::task::AbortOnDropHandle;
@@ -96,11 +96,7 @@ impl Sweeper {
         })?;
         let busy: BTreeSet<TaskId> = sessions.iter().filter_map(task_of).collect();
         for task in ended.iter().filter(|t| !busy.contains(&t.id) && self.sees(t)) {
-            if self.is_unsaved(task).await? && self.since_end(task) < KEEP_UNSAVED {
-                if kept.insert(task.id) {
-                    let dir = self.work_root.join(task.id.to_string());
-                    tracing::info!(task = %task.id, dir = %dir.display(), "kept for a week: this work could not be saved elsewhere");
-                }
+            if self.since_end(task) < KEEP_UNSAVED && self.is_kept(task.id, kept).await {
                 continue;
             }
             match give_up(&self.work_root.join(task.id.to_string())) {
@@ -111,6 +107,30 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// Whether a folder is to stay for its week. What was found so once is not read again.
+    async fn is_kept(&self, task: TaskId, kept: &mut BTreeSet<TaskId>) -> bool {
+        if kept.contains(&task) {
+            return true;
+        }
+        let dir = self.work_root.join(task.to_string());
+        match self.is_unsaved(task).await {
+            Ok(false) => false,
+            Ok(true) => {
+                kept.insert(task);
+                tracing::info!(%task, dir = %dir.display(), "kept for a week: this work could not be saved elsewhere");
+                true
+            }
+            // One log that cannot be read keeps its own folder and no other.
+            Err(error) => {
+                if !error.is_retryable() {
+                    kept.insert(task);
+                }
+                tracing::warn!(%task, dir = %dir.display(), %error, "the log does not tell whether this work is saved; it stays");
+                true
+            }
+        }
     }
 
     /// Whether the backend of this worker would name a session of this task that lives; else, time has to tell.
@@ -124,23 +144,18 @@ impl Sweeper {
         self.clock.now().since(task.completed_at.unwrap_or(task.updated_at))
     }
 
-    /// Whether a tool has changed files since the work was last saved at the hidden ref.
-    async fn is_unsaved(&self, task: &Task) -> Result<bool, Error> {
+    /// Whether work of a task is in its folder only, as far as its log tells.
+    async fn is_unsaved(&self, task: TaskId) -> Result<bool, StoreError> {
         let mut state = SessionState::default();
         let mut after = 0;
         loop {
-            let page = self.store.log(&LogQuery { task: task.id, after, limit: LOG_PAGE }).await?;
+            let page = self.store.log(&LogQuery { task, after, limit: LOG_PAGE }).await?;
             page.iter().for_each(|(_, record)| state.apply(&record.entry));
             match page.last() {
                 Some((last, _)) if page.len() >= LOG_PAGE => after = *last,
-                Some(_) | None => break,
+                Some(_) | None => return Ok(state.has_unsaved_work()),
             }
         }
-        let saved = state.checkpoint.as_ref().map_or(0, |(turn, _)| *turn);
-        // A call that was cut short may have changed something too.
-        let cut_short = state.pending.iter().any(|p| p.started);
-        let changed = if cut_short { state.turn } else { state.changed_turn };
-        Ok(state.pull_request.is_none() && saved < changed)
     }
 }
 

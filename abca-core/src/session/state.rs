@@ -141,6 +141,16 @@ impl SessionState {
         state
     }
 
+    /// Whether there may be work that is neither on the task's branch nor at its hidden ref: a tool may have changed files
+    /// since the last checkpoint.
+    pub fn has_unsaved_work(&self) -> bool {
+        let saved = self.checkpoint.as_ref().map_or(0, |(turn, _)| *turn);
+        // A call that was cut short may have changed something too.
+        let cut_short = self.pending.iter().any(|p| p.started);
+        let changed = if cut_short { self.turn } else { self.changed_turn };
+        self.pushed.is_none() && self.pull_request.is_none() && saved < changed
+    }
+
     /// Whether a step is over and well.
     pub fn has_done(&self, step: StepName) -> bool {
         match self.steps.get(&step) {

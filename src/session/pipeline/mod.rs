@@ -76,9 +76,10 @@ impl Pipeline {
             Err(Break::Stopped) => (Verdict::Cancelled, None, Outcome::default()),
             Err(Break::Failed(failure)) => (Verdict::Failed, Some(failure), Outcome::default()),
         };
-        if let Some(workspace) = &workspace {
-            self.last_checkpoint(workspace, verdict).await;
-        }
+        let saved = match &workspace {
+            Some(workspace) => self.last_checkpoint(workspace, verdict).await,
+            None => true,
+        };
         let report = report_of(self.task.id, &self.state, &self.screen, verdict, failure, outcome);
         self.journal.report(&report).await?;
         // Not before the report: a session that dies in between is taken up from there.
@@ -87,16 +88,18 @@ impl Pipeline {
         {
             tracing::warn!(%error, "the hidden ref could not be removed");
         }
+        // What is nowhere else stays; the sweeper gives it up in time.
         if let Some(workspace) = workspace.and_then(Arc::into_inner)
             && verdict != Verdict::Cancelled
+            && saved
         {
             workspace.remove().await;
         }
         Ok(())
     }
 
-    /// Partial work stays on its ref.
-    async fn last_checkpoint(&mut self, workspace: &Workspace, verdict: Verdict) {
+    /// Partial work stays on its ref. Answers whether nothing is left that is in the folder only.
+    async fn last_checkpoint(&mut self, workspace: &Workspace, verdict: Verdict) -> bool {
         let saved = match verdict {
             Verdict::Succeeded | Verdict::NothingToDo => Ok(None),
             Verdict::Failed | Verdict::Cancelled => workspace.checkpoint().await.map(Some),
@@ -108,9 +111,21 @@ impl Pipeline {
                 if let Err(error) = self.journal.write(vec![entry], Vec::new()).await {
                     tracing::warn!(%error, "the last checkpoint could not be logged");
                 }
+                true
             }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the hidden ref could not be brought up to date"),
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the hidden ref could not be brought up to date");
+                if !self.state.has_unsaved_work() {
+                    return true;
+                }
+                let dir = self.parts.work_root.join(self.task.id.to_string());
+                let event = NewEvent::new(EventType::AgentMilestone, self.journal.now())
+                    .with("milestone", "work_kept")
+                    .with("details", format!("it could not be saved elsewhere: for a week it is in {}", dir.display()));
+                self.journal.keep([], vec![event]);
+                false
+            }
         }
     }
 

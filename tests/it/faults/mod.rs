@@ -3,6 +3,7 @@
 mod answers;
 mod budget;
 mod cancelled;
+mod forge_gone;
 mod in_the_way;
 mod lives;
 mod server;

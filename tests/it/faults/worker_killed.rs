@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 
 use super::lives::{LINES, script};
-use super::server::Model;
-use super::world::{Place, named, signal};
+use super::server::{Ask, Model, bash, text};
+use super::world::{Place, named, open_gate, signal};
 
 /// Milestones of a whole life, in order; of those that come often, the nth is meant.
 const MOMENTS: &[(&str, usize)] = &[
@@ -84,4 +84,32 @@ async fn the_worker_and_the_session_at_every_milestone() {
     for few in MOMENTS.chunks(10) {
         join_all(few.iter().map(|moment| worker_and_session_die(*moment))).await;
     }
+}
+
+/// A lock lives as long as anybody holds the file open: had a session it open, its worker would look alive for ever.
+#[tokio::test]
+async fn no_session_holds_the_lock_of_its_worker() {
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        0 => bash(0, "touch begun; n=0; until test -e go; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done"),
+        _ => text("Done."),
+    });
+    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    let roster = place.state().join("workers");
+    let held = |pid: i32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).filter(|path| path.starts_with(&roster)).count()
+    };
+    let names = || std::fs::read_dir(&roster).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let [dead] = names().try_into().unwrap();
+    assert!(place.session_processes().len() >= 2);
+    assert_eq!(place.session_processes().into_iter().map(held).sum::<usize>(), 0);
+    // Whoever comes next sees the death at once.
+    place.kill_worker();
+    place.start_worker();
+    place.until_true(&task, "the dead one is buried", || !names().contains(&dead)).await;
+    open_gate(&place.tree(&task), "go");
+    assert!(place.end(&task).await.is_success(), "{}", place.story(&task).await);
 }
