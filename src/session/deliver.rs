@@ -84,15 +84,16 @@ pub(crate) async fn deliver(
         Err(error) => return Ok(Err(fail(&error))),
     };
     let branch = work.prepared.branch.clone();
-    if journal.ears().stopped().is_cancelled() {
-        return Ok(Err(Undelivered::Stopped));
-    }
     // What the branch may be there: nothing, what was pushed, or what a session pushed that died before it could say so.
     let mut before = vec![state.pushed.as_ref().map(|(_, sha)| sha.clone())];
     before.extend(state.push_intended.iter().rev().cloned().map(Some));
     let entry = LogEntry::PushIntended { branch: branch.clone(), sha: head_sha.clone() };
     state.apply(&entry);
     journal.write(vec![entry], Vec::new()).await?;
+    // A cancel may come with the answer.
+    if journal.ears().stopped().is_cancelled() {
+        return Ok(Err(Undelivered::Stopped));
+    }
     if let Err(error) = push(workspace, &branch, &head_sha, &before).await {
         return Ok(Err(fail(&error)));
     }

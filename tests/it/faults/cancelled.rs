@@ -4,7 +4,7 @@ use abca::{Event, TaskHandle, TaskStatus};
 use futures_util::future::join_all;
 
 use super::server::{Answer, Ask, Model, bash, text};
-use super::world::{Place, named};
+use super::world::{Place, named, open_gate};
 
 async fn cancel(place: &Place, task: &TaskHandle) {
     let done = place.abca(&["cancel", &task.id().to_string()]).await;
@@ -123,5 +123,28 @@ async fn while_it_verifies() {
     place.until_true(&task, "the test runs", || !place.processes(&sleep).is_empty()).await;
     cancel(&place, &task).await;
     cancelled(&mut place, &task, &sleep).await;
+    assert_eq!(place.git(&["show", &format!("refs/abca/wip/{}:work.txt", task.id())]), "done\n");
+}
+
+#[tokio::test]
+async fn while_it_waits_to_say_that_it_will_push() {
+    let marker = format!("3e9{}", std::process::id());
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        0 => bash(0, "echo done > work.txt"),
+        _ => text("Done."),
+    });
+    let test = format!("if test -e work.txt; then sh -c 'until test -e go; do sleep 0.05; done' {marker}; fi\n");
+    let mut place = Place::with(&model, &[("test.sh", &test), (".gitignore", "go\n")]).await;
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    place.until_true(&task, "the test runs", || !place.processes(&marker).is_empty()).await;
+    place.until_named(&task, "step:verify_build:start").await;
+    // Nobody takes the session's words for a while, and when somebody does, the answer is that it shall stop.
+    place.kill_worker();
+    open_gate(&place.tree(&task), "go");
+    place.until_true(&task, "the test has ended", || place.processes(&marker).is_empty()).await;
+    cancel(&place, &task).await;
+    place.start_worker();
+    cancelled(&mut place, &task, &marker).await;
     assert_eq!(place.git(&["show", &format!("refs/abca/wip/{}:work.txt", task.id())]), "done\n");
 }
