@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use abca_core::git::GitError;
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Saves the work once; answers the commit.
 type Save = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, GitError>> + Send>> + Send + Sync>;
 
-/// Saves the work when it is told to, one save at a time.
+/// Saves the work when it is told to, one save at a time. Dropping it breaks off what is under way: nothing is pushed
+/// behind the back of a session that has ended.
 pub(crate) struct Saver {
     save: Save,
-    under_way: Option<(u32, JoinHandle<Result<String, GitError>>)>,
+    under_way: Option<(u32, AbortOnDropHandle<Result<String, GitError>>)>,
     next: Option<u32>,
     last: Option<String>,
 }
@@ -33,8 +34,13 @@ impl Saver {
         if self.under_way.is_some() {
             self.next = Some(turn);
         } else {
-            self.under_way = Some((turn, tokio::spawn((self.save)())));
+            self.under_way = Some((turn, AbortOnDropHandle::new(tokio::spawn((self.save)()))));
         }
+    }
+
+    /// Whether a save is under way, or has ended and was not looked at.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.under_way.is_some()
     }
 
     /// Waits for the next save that changes something: its turn and commit. `None` when nothing is under way.
@@ -111,6 +117,26 @@ mod tests {
         assert_eq!(saver.saved().await, Some((1, "sha0".to_owned())));
         assert_eq!(saver.saved().await, Some((3, "sha1".to_owned())), "the second was overtaken by the third");
         assert_eq!((saver.saved().await, begun.load(Ordering::SeqCst)), (None, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_the_saver_up_leaves_no_save_behind() {
+        let done = Arc::new(AtomicU32::new(0));
+        let counted = done.clone();
+        let save = move || {
+            let counted = counted.clone();
+            async move {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                counted.fetch_add(1, Ordering::SeqCst);
+                Ok("late".to_owned())
+            }
+        };
+        let mut saver = Saver::new(save, None);
+        saver.begin(1);
+        tokio::task::yield_now().await;
+        drop(saver);
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        assert_eq!(done.load(Ordering::SeqCst), 0, "a session that is refused must push nothing any more");
     }
 
     #[tokio::test]
