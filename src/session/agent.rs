@@ -70,7 +70,7 @@ pub(crate) enum LoopEnd {
 }
 
 impl AgentLoop<'_> {
-    /// Runs the loop to its end. Its last entries are kept in the journal, not written yet.
+    /// Runs the loop to its end. Its last entries may be kept in the journal, not written yet.
     pub(crate) async fn run(&mut self, prompt: Prompt) -> Result<LoopEnd, Abort> {
         let mut outputs = self.machine.handle(Input::Begin(Box::new(prompt)));
         loop {
@@ -78,7 +78,7 @@ impl AgentLoop<'_> {
             for output in outputs {
                 match output {
                     Output::Log(entry) => self.keep(entry),
-                    Output::Checkpoint => self.saver.begin(self.machine.state().turn),
+                    Output::Checkpoint { turn } => self.saver.begin(turn),
                     Output::CountTokens => {
                         self.journal.flush().await?;
                         input = Some(self.count().await);
@@ -90,6 +90,9 @@ impl AgentLoop<'_> {
                         input = Some(self.run_tool(call).await?);
                     }
                     Output::End(end) => {
+                        if self.saver.is_busy() {
+                            self.journal.flush().await?;
+                        }
                         self.last_checkpoints().await;
                         return Ok(LoopEnd::Ended(end));
                     }

@@ -126,7 +126,10 @@ pub enum Output {
     /// Run this tool; answer with [`Input::ToolDone`].
     RunTool(ToolCall),
     /// A good moment to save the work; may run beside the next model call.
-    Checkpoint,
+    Checkpoint {
+        /// The last turn whose work is there to be saved.
+        turn: u32,
+    },
     /// The loop is over.
     End(AgentEnd),
 }
@@ -276,13 +279,13 @@ impl Machine {
             // The session died during this call: nobody knows whether it was billed, so it counts.
             let message = "the session ended while the call was under way".to_owned();
             self.log(LogEntry::ModelFailed { turn, message, cost: reserved }, out);
-            // No turn of the agent's: it was never answered.
-            self.state.turn = turn.saturating_sub(1);
         } else if let Some((turn, reserved)) = self.state.ahead {
             // It died while a tool ran, or in the call after it, before the tool's result was written.
             let message = "the session ended when the call may have been under way".to_owned();
             self.log(LogEntry::ModelFailed { turn, message, cost: reserved }, out);
         }
+        // What was called for and never answered is no turn of the agent's.
+        self.state.turn = self.state.answered;
         if self.state.reply_open {
             return self.go_on(out);
         }
@@ -367,7 +370,7 @@ impl Machine {
             return;
         }
         if self.state.changed_turn == turn && turn > 0 {
-            out.push(Output::Checkpoint);
+            out.push(Output::Checkpoint { turn });
         }
         for text in std::mem::take(&mut self.steers) {
             self.log(LogEntry::Injected { signal: None, origin: "guard".to_owned(), text }, out);
@@ -395,7 +398,7 @@ impl Machine {
     /// Words came after the call was reserved and before it was made: it is reserved anew with them.
     fn reconsider(&mut self, out: &mut Vec<Output>) {
         self.say_nudges(out);
-        self.state.turn = self.state.turn.saturating_sub(1);
+        self.state.turn = self.state.answered;
         self.next_call(out);
     }
 
@@ -428,7 +431,7 @@ impl Machine {
         if kind == ModelErrorKind::ContextTooLong && !self.trimmed_for_length && self.trim(out) {
             self.trimmed_for_length = true;
             // The same turn again: the failed call did not happen.
-            self.state.turn = self.state.turn.saturating_sub(1);
+            self.state.turn = self.state.answered;
             return self.next_call(out);
         }
         let passing = match kind {
@@ -446,7 +449,7 @@ impl Machine {
         // An answer that broke off may have been billed: another call needs another reservation.
         if billed && passing && self.broken_answers < MAX_BROKEN_ANSWERS {
             self.broken_answers = self.broken_answers.saturating_add(1);
-            self.state.turn = self.state.turn.saturating_sub(1);
+            self.state.turn = self.state.answered;
             return self.next_call(out);
         }
         let failure = Failure::new(FailureReason::Model, format!("the model could not be called: {message}"));

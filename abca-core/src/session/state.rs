@@ -54,6 +54,8 @@ pub struct SessionState {
     pub request_bytes: u64,
     /// The last turn that a call was reserved for.
     pub turn: u32,
+    /// The last turn whose call was answered.
+    pub answered: u32,
     /// Turns that came to their end.
     pub turns_completed: u32,
     /// Settled spending.
@@ -110,6 +112,7 @@ impl Default for SessionState {
             },
             request_bytes: 0,
             turn: 0,
+            answered: 0,
             turns_completed: 0,
             spent: MicroUsd::ZERO,
             usage: Usage::default(),
@@ -189,6 +192,7 @@ impl SessionState {
             LogEntry::AheadReleased { .. } => self.ahead = None,
             LogEntry::ModelReplied { turn, reply, cost, duration_ms } => {
                 self.turn = *turn;
+                self.answered = *turn;
                 self.reserved = None;
                 self.spent = self.spent.plus(*cost);
                 self.usage = self.usage.plus(reply.usage);

@@ -48,6 +48,11 @@ impl SessionLink for Link {
         self.leave.acquire().await.unwrap().forget();
         let names: Vec<&str> = request.records.iter().map(|r| name(&r.entry)).collect();
         tell(&self.story, format!("wrote {}", names.join(", ")));
+        for record in &request.records {
+            if let LogEntry::Checkpoint { turn, .. } = &record.entry {
+                tell(&self.story, format!("the work of turn {turn} is safe"));
+            }
+        }
         let mut appends = self.appends.lock().unwrap();
         *appends += 1;
         let signals = if *appends == self.nudge_at {
@@ -291,4 +296,44 @@ async fn a_save_that_ends_during_a_long_tool_is_logged_then() {
     let (begun, ended) =
         (told.iter().position(|s| s == "tool c2").unwrap(), told.iter().position(|s| s == "tool c2 ended").unwrap());
     assert!(begun < saved && saved < ended, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_is_known_by_the_turn_whose_work_it_holds() {
+    let case = Case::new(2, 1_000, 0);
+    let saves = Arc::new(Mutex::new(0));
+    let save = move || {
+        let mut saves = saves.lock().unwrap();
+        *saves += 1;
+        let sha = format!("sha{saves}");
+        async move { Ok(sha) }
+    };
+    case.run(&mut Saver::new(save, None)).await;
+    let safe: Vec<String> = case.told().into_iter().filter(|s| s.ends_with("is safe")).collect();
+    assert_eq!(safe, ["the work of turn 1 is safe", "the work of turn 2 is safe"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_is_written_before_the_last_save_is_waited_for() {
+    let case = Case::new(1, 0, 0);
+    let story = case.story.clone();
+    let save = move || {
+        let story = story.clone();
+        async move {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            tell(&story, "the save has ended");
+            Ok("sha".to_owned())
+        }
+    };
+    case.run(&mut Saver::new(save, None)).await;
+    let told = case.told();
+    let after: Vec<&str> = told.iter().map(String::as_str).skip_while(|s| *s != "answer 2").collect();
+    let want = [
+        "answer 2",
+        "wrote result, reserved, answer, end",
+        "the save has ended",
+        "wrote saved",
+        "the work of turn 1 is safe",
+    ];
+    assert_eq!(after, want);
 }

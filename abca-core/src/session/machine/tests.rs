@@ -1,4 +1,4 @@
-//! The loop against scripted models, and its death at every point.
+//! The loop against scripted models.
 
 #![allow(clippy::arithmetic_side_effects, reason = "a test may count")]
 
@@ -7,6 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::model::{Price, ToolInput, Usage};
 use crate::session::LogRecord;
+
+mod deaths;
 
 fn config() -> MachineConfig {
     MachineConfig {
@@ -91,146 +93,13 @@ fn a_conversation_runs_to_its_end() {
     assert_eq!(out.last(), Some(&Output::RunTool(call("b", "Read", 2))), "the second waits for the first");
     let out = m.handle(result("b", "text"));
     assert_eq!(out.last(), Some(&Output::CallModel { covered: true }));
-    assert!(out.contains(&Output::Checkpoint), "a turn that may have changed files is saved");
+    assert!(out.contains(&Output::Checkpoint { turn: 1 }), "a turn that may have changed files is saved");
     let out = m.handle(says("done"));
     assert_eq!(end_of(&out), Some(&AgentEnd { failure: None, answer: "done".to_owned() }));
     let roles: Vec<_> = m.request().messages.iter().map(|m| (m.role, m.content.len())).collect();
     use crate::model::Role::{Assistant, User};
     assert_eq!(roles, [(User, 1), (Assistant, 2), (User, 2), (Assistant, 1)]);
     assert_eq!(m.state().spent, MicroUsd(2 * (100 * 3 + 50 * 15)));
-}
-
-/// When a driver writes what a covered call leaves unwritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writes {
-    /// While the call is under way.
-    Beside,
-    /// Together with the answer.
-    WithTheAnswer,
-}
-
-/// What came of a play.
-struct Played {
-    log: Vec<LogEntry>,
-    ran: Vec<String>,
-    calls: u64,
-    /// Calls that did not wait for a write.
-    covered: u64,
-    end: AgentEnd,
-}
-
-/// Plays a fixed script against a machine that dies after that many outputs and is resumed from what was written.
-fn play(die_after: usize, writes: Writes, long: bool) -> Played {
-    let script = |turn: u32| match turn {
-        1 => calls(&[call("a", "Bash", 1), call("b", "Write", 2)]),
-        2 => calls(&[call("c", "Edit", 3)]),
-        _ => says("done"),
-    };
-    let mut log: Vec<LogEntry> = Vec::new();
-    let (mut ran, mut called, mut covered_calls) = (Vec::new(), 0, 0);
-    let mut countdown = die_after;
-    'life: loop {
-        let mut m = Machine::resume(config(), fold(&log));
-        let mut outputs = m.handle(prompt());
-        let mut unwritten: Vec<LogEntry> = Vec::new();
-        loop {
-            let mut input = None;
-            for output in outputs {
-                let lasts = matches!(output, Output::RunTool(_)) && long;
-                match output {
-                    Output::Log(entry) => unwritten.push(entry),
-                    Output::CallModel { covered } => {
-                        if !covered {
-                            log.append(&mut unwritten);
-                        }
-                        covered_calls += u64::from(covered);
-                        called += 1;
-                        input = Some(script(m.state().turn));
-                    }
-                    Output::RunTool(call) => {
-                        log.append(&mut unwritten);
-                        let begun = |e: &LogEntry| matches!(e, LogEntry::ToolStarted { call: c, .. } if *c == call.id);
-                        assert!(log.iter().any(begun), "a tool runs that nobody would know of");
-                        ran.push(call.id.clone());
-                        input = Some(result(&call.id, "ok"));
-                    }
-                    Output::Checkpoint => {}
-                    Output::CountTokens => panic!("nothing to count without a budget"),
-                    Output::End(end) => {
-                        log.append(&mut unwritten);
-                        return Played { log, ran, calls: called, covered: covered_calls, end };
-                    }
-                }
-                // The process dies here: what is written stays, everything else is gone.
-                if countdown == 0 {
-                    countdown = usize::MAX;
-                    continue 'life;
-                }
-                countdown = countdown.saturating_sub(1);
-                if lasts {
-                    log.extend(logged(&m.handle(Input::ToolLasts)));
-                }
-            }
-            if writes == Writes::Beside {
-                log.append(&mut unwritten);
-            }
-            if countdown == 0 {
-                countdown = usize::MAX;
-                continue 'life;
-            }
-            outputs = m.handle(input.expect("every batch ends with something to do"));
-        }
-    }
-}
-
-#[test]
-fn a_death_at_any_point_repeats_no_tool_call_hides_no_cost_and_ends_the_same() {
-    let one_call = 100 * 3 + 50 * 15;
-    for (writes, long) in [(Writes::Beside, false), (Writes::WithTheAnswer, false), (Writes::Beside, true)] {
-        let whole = play(usize::MAX, writes, long);
-        assert_eq!((whole.calls, whole.covered), (3, if long { 0 } else { 2 }), "{writes:?} {long}");
-        assert_eq!(fold(&whole.log).spent, MicroUsd(3 * one_call));
-        for at in 0..whole.log.len() + 12 {
-            let Played { log, ran, calls, end, .. } = play(at, writes, long);
-            let why = format!("died after {at}, {writes:?}, long {long}");
-            let mut once = ran.clone();
-            once.dedup();
-            assert_eq!(ran, once, "{why}: a tool ran twice");
-            assert_eq!(end.failure, whole.end.failure, "{why}");
-            // Every call is answered exactly once, whatever happened.
-            let mut answered: Vec<&str> = log
-                .iter()
-                .filter_map(|e| match e {
-                    LogEntry::ToolEnded { result, .. } => Some(result.tool_use_id.as_str()),
-                    _ => None,
-                })
-                .collect();
-            answered.sort_unstable();
-            assert_eq!(answered, ["a", "b", "c"], "{why}");
-            let state = fold(&log);
-            assert!(state.pending.is_empty(), "{why}");
-            assert_eq!(log.iter().filter(|e| matches!(e, LogEntry::AgentEnded { .. })).count(), 1, "{why}");
-            assert!(state.spent >= MicroUsd(calls * one_call), "{why}: {calls} calls, {} spent", state.spent);
-            let lost = log.iter().filter(|e| matches!(e, LogEntry::ModelFailed { .. })).count();
-            assert!(lost <= 1, "{why}: one death loses one call");
-        }
-    }
-}
-
-#[test]
-fn a_death_while_a_long_tool_runs_costs_nothing() {
-    let mut m = Machine::resume(config(), SessionState::default());
-    let mut log = logged(&m.handle(prompt()));
-    log.extend(logged(&m.handle(calls(&[call("a", "Bash", 1)]))));
-    assert!(fold(&log).ahead.is_some());
-    let released = m.handle(Input::ToolLasts);
-    assert_eq!(released, [Output::Log(LogEntry::AheadReleased { turn: 2 })]);
-    assert_eq!(m.handle(Input::ToolLasts), [], "once");
-    log.extend(logged(&released));
-    let spent = fold(&log).spent;
-    let mut m = Machine::resume(config(), fold(&log));
-    let out = m.handle(prompt());
-    assert_eq!((out.last(), m.state().spent), (Some(&Output::CallModel { covered: false }), spent));
 }
 
 #[test]
@@ -466,17 +335,6 @@ fn what_is_said_while_calls_are_open_comes_after_their_results() {
     let bytes = m.state().request_bytes;
     assert_eq!(m.state().request.messages.len(), 3);
     assert!(bytes > u64::try_from(text.len()).unwrap());
-}
-
-#[test]
-fn a_call_that_was_lost_costs_money_and_no_turn() {
-    let config = MachineConfig { max_turns: 1, ..config() };
-    let mut m = Machine::resume(config.clone(), SessionState::default());
-    let log = logged(&m.handle(prompt()));
-    let mut m = Machine::resume(config, fold(&log));
-    let out = m.handle(prompt());
-    assert_eq!(out.last(), Some(&Output::CallModel { covered: false }), "the one turn is still to be had");
-    assert_eq!((m.state().turn, m.state().spent > MicroUsd::ZERO), (1, true));
 }
 
 #[test]
