@@ -24,6 +24,8 @@ const PREVIEW_CHARS: usize = 200;
 /// How often a running tool's output is told, and how much of it.
 const LIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const LIVE_CHARS: usize = 2_000;
+/// How much of what was printed is kept to be screened as one: more than is told, so that no secret is cut in two before.
+const LIVE_KEPT_CHARS: usize = 4 * LIVE_CHARS;
 
 /// How long a model may think before what is unwritten is written beside its call. An answer within this time, a replay's
 /// or a cache's, is written together with it.
@@ -45,7 +47,7 @@ pub(crate) struct ToolRun {
 pub(crate) trait ToolHost: Send + Sync {
     /// Runs a call; the caller drops the future to stop it.
     ///
-    /// What the call prints on its way goes to `live`, screened, for showing.
+    /// What the call prints on its way goes to `live`, piece by piece and not screened yet.
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun;
 }
 
@@ -214,7 +216,7 @@ impl AgentLoop<'_> {
                 run = &mut running => break run,
                 Some(text) = printed.recv() => {
                     waiting.push_str(&text);
-                    waiting = clip_tail(&waiting, LIVE_CHARS);
+                    waiting = clip_tail(&waiting, LIVE_KEPT_CHARS);
                 }
                 () = &mut patience, if !lasts => {
                     lasts = true;
@@ -230,9 +232,10 @@ impl AgentLoop<'_> {
                     self.journal.flush().await?;
                 }
                 _ = looks.tick() => if !waiting.is_empty() {
+                    let printed = self.screen.scrub(&std::mem::take(&mut waiting)).text;
                     let event = NewEvent::new(EventType::AgentToolOutput, self.journal.now())
                         .with("tool_name", call.name.clone())
-                        .with("chunk", std::mem::take(&mut waiting));
+                        .with("chunk", clip_tail(&printed, LIVE_CHARS));
                     self.journal.write(Vec::new(), vec![event]).await?;
                 },
             }

@@ -96,9 +96,8 @@ impl ToolHost for Host {
             Ok(client) => client,
             Err(error) => return refused(format!("the hands could not be started: {error}")),
         };
-        let screen = self.screen.clone();
         let on_output = move |text: String| {
-            let _nobody_looks = live.send(screen.scrub(&text).text);
+            let _nobody_looks = live.send(text);
         };
         match tools::run(&client, &request, &mut self.todos, on_output).await {
             Ok(outcome) => ToolRun { content: outcome.content, is_error: outcome.is_error },

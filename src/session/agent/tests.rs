@@ -48,6 +48,9 @@ impl SessionLink for Link {
         self.leave.acquire().await.unwrap().forget();
         let names: Vec<&str> = request.records.iter().map(|r| name(&r.entry)).collect();
         tell(&self.story, format!("wrote {}", names.join(", ")));
+        for event in request.events.iter().filter(|e| e.event_type == EventType::AgentToolOutput) {
+            tell(&self.story, format!("shown {}", event.metadata["chunk"]));
+        }
         for record in &request.records {
             if let LogEntry::Checkpoint { turn, .. } = &record.entry {
                 tell(&self.story, format!("the work of turn {turn} is safe"));
@@ -124,16 +127,21 @@ impl ModelClient for Script {
     }
 }
 
-/// A tool that takes some time.
+/// A tool that takes some time, and prints a secret in the pieces that a pipe may cut it into.
 struct Tool {
     story: Story,
     takes: std::time::Duration,
 }
 
+const PIECES: [&str; 2] = ["pushing with ghp_0123456789abcdef", "0123456789abcdefABCD, please wait\n"];
+
 #[async_trait]
 impl ToolHost for Tool {
-    async fn run(&mut self, call: &ToolCall, _live: UnboundedSender<String>) -> ToolRun {
+    async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
         tell(&self.story, format!("tool {}", call.id));
+        for piece in PIECES {
+            live.send(piece.to_owned()).unwrap();
+        }
         tokio::time::sleep(self.takes).await;
         tell(&self.story, format!("tool {} ended", call.id));
         ToolRun { content: vec![Content::text("ok")], is_error: false }
@@ -254,7 +262,7 @@ async fn a_call_does_not_wait_for_the_result_to_be_written_and_its_answer_does()
 
 #[tokio::test(start_paused = true)]
 async fn a_long_tool_gives_back_what_was_set_aside_and_its_turn_reserves_before_it_calls() {
-    let case = Case::new(1, 0, 10_000);
+    let case = Case::new(1, 0, 500);
     case.run(&mut nothing_to_save()).await;
     let told = case.told();
     let after: Vec<&str> = told.iter().map(String::as_str).skip_while(|s| *s != "tool c1").collect();
@@ -273,7 +281,7 @@ async fn a_long_tool_gives_back_what_was_set_aside_and_its_turn_reserves_before_
 #[tokio::test(start_paused = true)]
 async fn a_nudge_that_comes_with_the_write_before_a_call_is_in_that_call() {
     // With the very first write; with that of a tool's start; with that of a long tool's result.
-    for (nudge_at, tool_takes, call) in [(1, 0, 1), (2, 0, 2), (4, 10_000, 2)] {
+    for (nudge_at, tool_takes, call) in [(1, 0, 1), (2, 0, 2), (4, 500, 2)] {
         let case = Case::with(2, 0, tool_takes, Semaphore::MAX_PERMITS, nudge_at);
         case.run(&mut nothing_to_save()).await;
         let told = case.told();
@@ -336,4 +344,12 @@ async fn the_last_answer_is_written_before_the_last_save_is_waited_for() {
         "the work of turn 1 is safe",
     ];
     assert_eq!(after, want);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_printed_in_two_pieces_is_not_shown() {
+    let case = Case::new(1, 0, 10_000);
+    case.run(&mut nothing_to_save()).await;
+    let shown: Vec<String> = case.told().into_iter().filter(|s| s.starts_with("shown")).collect();
+    assert_eq!(shown, [r#"shown "pushing with [REDACTED-GITHUB_TOKEN], please wait\n""#]);
 }
