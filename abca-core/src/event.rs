@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{EventSeq, TaskId};
+use crate::text::preview;
 use crate::time::Timestamp;
 
 macro_rules! event_types {
@@ -147,12 +148,12 @@ pub struct Event {
 }
 
 impl fmt::Display for Event {
-    /// One line: number, time, name, details.
+    /// One line: number, time, name, details. Line breaks and control characters are shown as escapes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>4} {} {}", self.seq.0, self.timestamp, self.event_type)?;
         for (k, v) in &self.metadata {
             match v {
-                Value::String(s) => write!(f, " {k}={s}")?,
+                Value::String(s) => write!(f, " {k}={}", preview(s, usize::MAX))?,
                 other => write!(f, " {k}={other}")?,
             }
         }
@@ -163,6 +164,24 @@ impl fmt::Display for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_shown_on_one_line() {
+        let event = Event {
+            task_id: crate::TaskId::from_parts(Timestamp::from_millis(0), 0),
+            seq: EventSeq(7),
+            event_type: EventType::AgentToolOutput,
+            timestamp: Timestamp::from_millis(0),
+            metadata: NewEvent::new(EventType::AgentToolOutput, Timestamp::from_millis(0))
+                .with("chunk", "one\ntwo \u{1b}[2J\n")
+                .with("turn", 3)
+                .metadata,
+        };
+        assert_eq!(
+            event.to_string(),
+            r"   7 1970-01-01T00:00:00.000Z agent_tool_output chunk=one\ntwo \u{1b}[2J turn=3"
+        );
+    }
 
     #[test]
     fn every_wire_name_is_its_own_serde_name() {
