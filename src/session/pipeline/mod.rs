@@ -170,9 +170,7 @@ impl Pipeline {
         self.keep(LogEntry::SessionStarted { attempt: self.start.attempt, walls });
         self.journal.keep([], vec![event]);
         let made_before = self.state.has_done(StepName::CloneRepo);
-        if !made_before {
-            self.keep(LogEntry::StepStarted { step: StepName::CloneRepo });
-        }
+        self.keep(LogEntry::StepStarted { step: StepName::CloneRepo });
         let making = Making {
             dir: &dir,
             task: self.task.id,
