@@ -93,7 +93,8 @@ impl Fingerprint {
         let at = now.messages.saturating_sub(1);
         let kinds = |f: &Self| f.newest.iter().map(|p| p.kind.clone()).collect::<Vec<_>>();
         if kinds(self) != kinds(now) {
-            return Some(format!("messages[{at}] (user): recorded parts {:?}, now {:?}", kinds(self), kinds(now)));
+            let (then, now) = (in_words(&kinds(self)), in_words(&kinds(now)));
+            return Some(format!("messages[{at}] (user): recorded were {then}; now there are {now}"));
         }
         for (i, (then, now)) in self.newest.iter().zip(&now.newest).enumerate() {
             if let (Some(a), Some(b)) = (&then.print, &now.print)
@@ -202,9 +203,27 @@ pub(super) fn normalise(text: &str) -> Cow<'_, str> {
     text
 }
 
+/// Kinds of parts, for people.
+fn in_words(kinds: &[String]) -> String {
+    let words = kinds.iter().map(|kind| match (kind.strip_prefix("result#"), kind.strip_suffix('!')) {
+        (Some(id), Some(_)) => format!("a failed result of `{}`", id.trim_end_matches('!')),
+        (Some(id), None) => format!("a result of `{id}`"),
+        (None, _) => format!("a part `{kind}`"),
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "no parts".to_owned() } else { words.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_named_for_people() {
+        let kinds = ["result#c1".to_owned(), "result#c2!".to_owned(), "text".to_owned()];
+        assert_eq!(in_words(&kinds), "a result of `c1`, a failed result of `c2`, a part `text`");
+        assert_eq!(in_words(&[]), "no parts");
+    }
 
     #[test]
     fn volatile_parts_are_masked_and_the_rest_is_not() {
