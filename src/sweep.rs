@@ -16,7 +16,7 @@ use abca_core::{Clock, Millis, TaskId};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Error;
-use crate::orchestrator::task_of;
+use crate::orchestrator::{load_readable, task_of};
 
 /// Names what is to be removed: whoever is done with a folder renames it so, in one step.
 const GONE: &str = ".gone-";
@@ -85,7 +85,7 @@ impl Sweeper {
         if ids.is_empty() {
             return Ok(());
         }
-        let loaded = self.store.load(&ids).await?;
+        let loaded = load_readable(&*self.store, &ids).await?;
         let ended: Vec<Task> =
             loaded.into_iter().flatten().map(|s| s.task).filter(|t| t.status.is_terminal()).collect();
         if ended.is_empty() {
@@ -188,6 +188,7 @@ mod tests {
     use abca_core::session::{LogEntry, LogRecord};
     use abca_core::store::{Append, CommitOutcome, SubmitOutcome};
     use abca_core::task::{Change, SlotChange, Snapshot};
+    use abca_core::testing::chaos::Chaos;
     use abca_core::testing::compute::FakeCompute;
     use abca_core::testing::{VirtualClock, fixtures};
     use abca_store::InProcess;
@@ -265,9 +266,13 @@ mod tests {
         }
 
         async fn sweep(&self) {
+            self.sweep_by(self.store.clone()).await;
+        }
+
+        async fn sweep_by(&self, store: Arc<dyn TaskStore>) {
             let sweeper = Sweeper {
                 work_root: self.root.path().to_owned(),
-                store: self.store.clone(),
+                store,
                 compute: self.compute.clone(),
                 clock: self.clock.clone(),
             };
@@ -372,5 +377,21 @@ mod tests {
         place.clock.advance(KEEP_UNSAVED);
         place.sweep().await;
         assert_eq!(place.left(), BTreeSet::new());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_cannot_be_read_keeps_its_own_folder_and_no_other() {
+        for op in ["load", "log"] {
+            let place = Place::new();
+            let (lost, other) = (place.running(1).await, place.running(2).await);
+            for task in [&lost, &other] {
+                place.compute.kill(&session(task), 9);
+                place.cancel(task).await;
+            }
+            let chaos = Chaos::none();
+            chaos.unreadable(op, lost.id());
+            place.sweep_by(Arc::new(chaos.store(place.store.clone()))).await;
+            assert_eq!(place.left(), BTreeSet::from([lost.id().to_string()]), "{op}");
+        }
     }
 }

@@ -25,7 +25,7 @@ impl Room {
     pub(super) fn news(&mut self) -> Option<String> {
         let dir = self.dir.clone()?;
         let disk = rustix::fs::statvfs(&dir).ok()?;
-        let told = self.turn(disk.f_bavail.saturating_mul(disk.f_frsize))?;
+        let told = self.turn(free_bytes(disk.f_blocks, disk.f_bavail, disk.f_frsize)?)?;
         Some(told.replace("{}", &dir.display().to_string()))
     }
 
@@ -44,9 +44,22 @@ impl Room {
     }
 }
 
+/// `None` for a file system that does not count its blocks: some on networks and in user space say zero of everything.
+fn free_bytes(blocks: u64, free_blocks: u64, block_bytes: u64) -> Option<u64> {
+    (blocks > 0).then(|| free_blocks.saturating_mul(block_bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_system_that_counts_nothing_is_not_full() {
+        assert_eq!(
+            (free_bytes(0, 0, 4_096), free_bytes(9, 0, 4_096), free_bytes(9, 2, 512)),
+            (None, Some(0), Some(1_024))
+        );
+    }
 
     #[test]
     fn each_change_is_told_once() {

@@ -348,15 +348,7 @@ mod tests {
     use super::*;
 
     fn snapshot(epoch: u64) -> Snapshot {
-        Snapshot {
-            task: fixtures::task(1),
-            revision: 1,
-            epoch,
-            held: Vec::new(),
-            signals: Vec::new(),
-            owed: Vec::new(),
-            heartbeat_at: None,
-        }
+        Snapshot { epoch, ..fixtures::claimed(fixtures::task(1)) }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod driver;
 mod driving;
 mod nearest;
 mod prepare;
+mod readable;
 mod roster;
 mod seams;
 mod wake;
@@ -15,6 +16,7 @@ mod watch;
 mod worker;
 
 pub use prepare::ForgePreparer;
+pub(crate) use readable::load_readable;
 pub use seams::{Launcher, PlainLauncher, PrepareFailure, Preparer, task_of};
 pub use wake::{Bell, TaskRing, Wake, WorkRing};
 pub use worker::{Drained, Worker, WorkerConfig, WorkerParts};

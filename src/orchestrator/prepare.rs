@@ -70,11 +70,13 @@ impl ForgePreparer {
         let there: Vec<Branch> = self.git.branches(&all).await.unwrap_or_default();
         let near = nearest(base, there.iter().map(|b| b.name.as_str()), NAMES_TOLD);
         let told: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
-        let which = if there.len() > near.len() { "the names most like it are" } else { "it has" };
-        let detail = format!(
-            "`{repo}` has no branch `{base}`; {which} {}: name one as `base_branch`, on the command line with `--base`",
-            told.join(", ")
-        );
+        let which = match (told.is_empty(), there.len() > near.len()) {
+            (true, _) => ": name another".to_owned(),
+            (false, true) => format!("; the names most like it are {}: name one", told.join(", ")),
+            (false, false) => format!("; it has {}: name one", told.join(", ")),
+        };
+        let detail =
+            format!("`{repo}` has no branch `{base}`{which} as `base_branch`, on the command line with `--base`");
         preflight("BASE_BRANCH_NOT_FOUND", &detail)
     }
 

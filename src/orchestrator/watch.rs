@@ -10,6 +10,7 @@ use abca_core::task::{SessionPhase, Signal, SignalKind, Snapshot, TaskStatus};
 use abca_core::{Clock, Millis, SessionId};
 use tokio_util::sync::CancellationToken;
 
+use super::readable::load_readable;
 use super::seams::task_of;
 
 /// The longest wait between tries when a backend or the store does not answer.
@@ -123,7 +124,7 @@ impl Watchers {
             return;
         }
         // The tasks are read after the sessions were listed: a record can only have moved on since.
-        let snapshots = match inner.store.load(&ids).await {
+        let snapshots = match load_readable(&*inner.store, &ids).await {
             Ok(snapshots) => snapshots,
             Err(error) => return tracing::warn!(%error, "could not read the tasks of sessions; orphans stay for now"),
         };

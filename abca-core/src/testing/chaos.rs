@@ -1,5 +1,6 @@
 //! Fault injection as a layer: a store and a compute strategy that fail, or whose process dies, at a chosen call.
 
+use std::collections::BTreeSet;
 use std::future::{Future, pending, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
@@ -50,6 +51,7 @@ struct State {
     calls: Vec<&'static str>,
     plan: Option<(usize, Fault)>,
     dead: bool,
+    unreadable: BTreeSet<(&'static str, TaskId)>,
     wakers: Vec<Waker>,
 }
 
@@ -62,6 +64,19 @@ impl Chaos {
     /// The `call`-th call, from 0, goes wrong.
     pub fn at(call: usize, fault: Fault) -> Self {
         Self(Arc::new(Mutex::new(State { plan: Some((call, fault)), ..State::default() })))
+    }
+
+    /// What `op` (`load` or `log`) reads of this task cannot be read from now on, as if the disk had lost it.
+    pub fn unreadable(&self, op: &'static str, task: TaskId) {
+        self.state().unreadable.insert((op, task));
+    }
+
+    fn read(&self, op: &'static str, tasks: &[TaskId]) -> Result<(), StoreError> {
+        let state = self.state();
+        match tasks.iter().find(|task| state.unreadable.contains(&(op, **task))) {
+            Some(task) => Err(StoreError::new(StoreErrorKind::Corrupt, op, format!("chaos: `{task}` cannot be read"))),
+            None => Ok(()),
+        }
     }
 
     /// The calls so far, by method, in the order of their beginning.
@@ -204,6 +219,7 @@ impl TaskStore for ChaosStore {
     }
 
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
+        self.chaos.read("load", ids)?;
         self.chaos.pass("load", self.inner.load(ids), store_error).await
     }
 
@@ -216,6 +232,7 @@ impl TaskStore for ChaosStore {
     }
 
     async fn log(&self, query: &LogQuery) -> Result<Vec<(u64, LogRecord)>, StoreError> {
+        self.chaos.read("log", &[query.task])?;
         self.inner.log(query).await
     }
 
