@@ -1,20 +1,10 @@
 //! The repository goes away while a session works on it.
 
-use super::server::{Ask, Model, bash, text};
-use super::world::{Place, named, open_gate};
-
-const WAIT: &str = "n=0; until test -e go; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done";
+use super::world::{held, named, open_gate};
 
 #[tokio::test]
 async fn work_that_can_be_saved_nowhere_stays_in_its_folder() {
-    let model = Model::start(|ask: &Ask| match ask.turn {
-        0 => bash(0, &format!("touch begun; {WAIT}; echo one >> ran.log")),
-        _ => text("Done."),
-    });
-    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
-    place.start_worker();
-    let task = place.submit(&[]).await;
-    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    let (place, task) = held().await;
     std::fs::rename(place.repo(), place.repo().with_extension("away")).unwrap();
     open_gate(&place.tree(&task), "go");
     let outcome = place.end(&task).await;

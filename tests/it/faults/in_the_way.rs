@@ -2,21 +2,11 @@
 
 use abca_core::task::FailureReason;
 
-use super::server::{Ask, Model, bash, text};
-use super::world::{Place, open_gate};
-
-const WAIT: &str = "n=0; until test -e go; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done";
+use super::world::{held, open_gate};
 
 #[tokio::test]
 async fn other_peoples_commits_on_the_tasks_branch_are_left_alone_and_named() {
-    let model = Model::start(|ask: &Ask| match ask.turn {
-        0 => bash(0, &format!("touch begun; {WAIT}; echo one >> ran.log")),
-        _ => text("Done."),
-    });
-    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
-    place.start_worker();
-    let task = place.submit(&[]).await;
-    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    let (place, task) = held().await;
     let branch = task.snapshot().await.unwrap().task.prepared.unwrap().branch;
     place.git(&["branch", &branch]);
     let theirs = place.git(&["commit-tree", "-m", "theirs", "-p", "HEAD", "HEAD^{tree}"]).trim().to_owned();

@@ -9,12 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::server::{Answer, Ask, Model, bash, text, tools};
-use super::world::{PATIENCE, Place, open_gate, signal};
-
-/// A shell line that waits until a file is there, longer than any test.
-fn gate(name: &str) -> String {
-    format!("n=0; until test -e {name}; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done")
-}
+use super::world::{PATIENCE, Place, gate, open_gate, signal};
 
 /// What a session is doing when it dies.
 #[derive(Debug, Clone, Copy, PartialEq)]

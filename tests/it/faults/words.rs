@@ -3,29 +3,20 @@
 use serde_json::json;
 
 use super::server::{Ask, Model, bash, text, tools};
-use super::world::{KEY, Place, named, open_gate, signal};
+use super::world::{KEY, Place, gate, held, named, open_gate, signal};
 
 /// Fabricated.
 const TOKEN: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
 
-const WAIT: &str = "n=0; until test -e go; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done";
-
 #[tokio::test]
 async fn a_nudge_reaches_the_model_between_turns() {
-    let model = Model::start(|ask: &Ask| match ask.turn {
-        0 => bash(0, &format!("touch begun; {WAIT}; echo one >> ran.log")),
-        _ => text("Heard."),
-    });
-    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
-    place.start_worker();
-    let task = place.submit(&[]).await;
-    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    let (place, task) = held().await;
     let said = place.abca(&["nudge", &task.id().to_string(), "Mind the <gap> & the \"dog\"."]).await;
     assert!(said.status.success(), "{said:?}");
     open_gate(&place.tree(&task), "go");
     place.delivered(&task).await;
     // Before the next turn or, when it came too late for that, before the agent may end.
-    let heard = model.asks().last().unwrap().text();
+    let heard = place.model.asks().last().unwrap().text();
     assert_eq!(heard.matches("<user_nudge ").count(), 1, "{heard}\n{}", place.story(&task).await);
     assert!(heard.contains("Mind the &lt;gap&gt; &amp; the"));
     assert!(place.events(&task).await.iter().any(|e| named(e, "nudge_acknowledged")));
@@ -98,7 +89,7 @@ async fn the_projects_settings_hold_from_the_first_attempt_to_the_last() {
     };
     let model = Model::start(move |ask: &Ask| match ask.turn {
         0 => calls(0, "touch begun; git checkout -q .claude"),
-        1 => bash(1, &format!("rm -rf .claude; touch waits; {WAIT}")),
+        1 => bash(1, &format!("rm -rf .claude; touch waits; {}", gate("go"))),
         2 => calls(2, "git checkout -q .claude"),
         _ => text("Done."),
     });

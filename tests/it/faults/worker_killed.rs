@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 
 use super::lives::{LINES, script};
-use super::server::{Ask, Model, bash, text};
-use super::world::{Place, named, open_gate, signal};
+use super::server::Model;
+use super::world::{Place, held, named, open_gate, signal};
 
 /// Milestones of a whole life, in order; of those that come often, the nth is meant.
 const MOMENTS: &[(&str, usize)] = &[
@@ -89,14 +89,7 @@ async fn the_worker_and_the_session_at_every_milestone() {
 /// A lock lives as long as anybody holds the file open: had a session it open, its worker would look alive for ever.
 #[tokio::test]
 async fn no_session_holds_the_lock_of_its_worker() {
-    let model = Model::start(|ask: &Ask| match ask.turn {
-        0 => bash(0, "touch begun; n=0; until test -e go; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done"),
-        _ => text("Done."),
-    });
-    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
-    place.start_worker();
-    let task = place.submit(&[]).await;
-    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    let (mut place, task) = held().await;
     let roster = place.state().join("workers");
     let held = |pid: i32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

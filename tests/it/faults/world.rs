@@ -8,7 +8,7 @@ use abca::{Abca, Event, EventSeq, TaskHandle, TaskOutcome};
 use abca_core::session::LogEntry;
 use serde_json::Value;
 
-use super::server::Model;
+use super::server::{Ask, Model, bash, text};
 
 /// Nothing in these tests takes longer unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(150);
@@ -337,6 +337,24 @@ fn below(root: i32) -> Vec<i32> {
         at += 1;
     }
     found.split_off(1)
+}
+
+/// A life whose first tool says that it has begun, and waits for `go` before it leaves a line.
+pub async fn held() -> (Place, TaskHandle) {
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        0 => bash(0, &format!("touch begun; {}; echo one >> ran.log", gate("go"))),
+        _ => text("Done."),
+    });
+    let mut place = Place::with(&model, &[(".gitignore", "go\nbegun\n")]).await;
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    place.until_true(&task, "the tool runs", || place.tree(&task).join("begun").exists()).await;
+    (place, task)
+}
+
+/// A shell line that waits until a file is there, longer than any test.
+pub fn gate(name: &str) -> String {
+    format!("n=0; until test -e {name}; do sleep 0.05; n=$((n+1)); test $n -lt 4000 || exit 9; done")
 }
 
 /// Makes a file that a waiting command looks for.
