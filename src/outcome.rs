@@ -3,7 +3,7 @@
 use abca_core::classify::{Classification, classify_failure};
 use abca_core::model::Usage;
 use abca_core::task::{DiffStat, Failure, PhaseTiming, PullRequestRef, Task, TaskStatus, Verdict, Verification};
-use abca_core::{MicroUsd, Millis, TaskId};
+use abca_core::{MicroUsd, Millis, Shared, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// Work of a task that did not complete, saved where it can be fetched from.
@@ -84,7 +84,7 @@ impl TaskOutcome {
             elapsed_ms,
             partial_work,
         };
-        if let Some(report) = report {
+        if let Some(report) = report.map(Shared::into_inner) {
             outcome.pull_request = report.pull_request;
             outcome.branch = report.branch;
             outcome.head_sha = report.head_sha;

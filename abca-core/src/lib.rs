@@ -30,6 +30,7 @@ pub mod names;
 pub mod policy;
 pub mod prompt;
 pub mod session;
+mod shared;
 pub mod store;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
@@ -41,4 +42,5 @@ pub mod workflow;
 pub use error::{BoxError, Kind};
 pub use id::{EffectKey, EventSeq, SessionId, SignalId, TaskId, UserId};
 pub use money::MicroUsd;
+pub use shared::Shared;
 pub use time::{Clock, IdSource, Millis, Timestamp};

@@ -50,8 +50,8 @@ fn reference(repo: &str) -> Result<RepoRef, Failed> {
 async fn of_task(state: Option<PathBuf>, task: &str) -> Result<(u64, RepoRef), Failed> {
     let abca = looking(state).await?;
     let record = find(&abca, task).await?.record().await?;
-    let pr = record.report.and_then(|r| r.pull_request);
-    match (pr, record.spec.repo) {
+    let pr = record.report.and_then(|r| r.into_inner().pull_request);
+    match (pr, record.spec.into_inner().repo) {
         (Some(pr), Some(repo)) => Ok((pr.number, repo)),
         _ => Err(Failed::new(1, format!("task {task} is {} and has no pull request", record.status))),
     }

@@ -122,7 +122,7 @@ pub(super) async fn print_outcome(abca: &Abca, output: Output, outcome: &TaskOut
 /// The pull request as the forge knows it.
 pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullRequest> {
     let number = outcome.pull_request.as_ref()?.number;
-    let repo = abca.task(outcome.task_id).record().await.ok()?.spec.repo?;
+    let repo = abca.task(outcome.task_id).record().await.ok()?.spec.into_inner().repo?;
     pr::forge().ok()?.pull_request(&Numbered { repo, number }).await.ok()
 }
 

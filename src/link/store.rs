@@ -334,7 +334,7 @@ impl SessionLink for StoreLink {
                 // A repeat whose first answer got lost, after the task has ended by it.
                 let (snapshot, _) = self.own(task, session, op).await?;
                 let ours = snapshot.task.session.as_ref().is_some_and(|s| s.id == *session);
-                if ours && snapshot.task.report.as_ref() == Some(report) {
+                if ours && snapshot.task.report.as_deref() == Some(report) {
                     return Ok(());
                 }
                 Err(refused(op, "the task does not expect this session any more"))

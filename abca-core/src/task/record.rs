@@ -6,6 +6,7 @@ use super::{TaskSpec, TaskStatus};
 use crate::id::{IdempotencyKey, SessionId, TaskId, UserId};
 use crate::model::Usage;
 use crate::money::MicroUsd;
+use crate::shared::Shared;
 use crate::time::{Millis, Timestamp};
 
 /// A task as stored. `status` moves only along [`super::TRANSITIONS`].
@@ -16,7 +17,7 @@ pub struct Task {
     /// Who submitted it.
     pub user: UserId,
     /// What to do, and within which limits.
-    pub spec: TaskSpec,
+    pub spec: Shared<TaskSpec>,
     /// The key it was submitted under.
     pub idempotency_key: Option<IdempotencyKey>,
     /// Where it stands.
@@ -42,7 +43,7 @@ pub struct Task {
     /// No start before this moment: the back-off between attempts, as data.
     pub not_before: Option<Timestamp>,
     /// What preparation found.
-    pub prepared: Option<Prepared>,
+    pub prepared: Option<Shared<Prepared>>,
     /// How preparation has failed so far, while it may still succeed.
     #[serde(default)]
     pub unprepared: Option<Unprepared>,
@@ -54,14 +55,14 @@ pub struct Task {
     /// The wish to cancel, until it is confirmed by `CANCELLED`.
     pub cancel: Option<CancelRequest>,
     /// What the session reported.
-    pub report: Option<SessionReport>,
+    pub report: Option<Shared<SessionReport>>,
     /// Why it failed.
     pub failure: Option<Failure>,
 }
 
 impl Task {
     /// A task as it is when it is accepted: `SUBMITTED`, and nothing has happened yet.
-    pub const fn accepted(
+    pub fn accepted(
         id: TaskId,
         user: UserId,
         spec: TaskSpec,
@@ -71,7 +72,7 @@ impl Task {
         Self {
             id,
             user,
-            spec,
+            spec: spec.into(),
             idempotency_key,
             status: TaskStatus::Submitted,
             status_at: now,

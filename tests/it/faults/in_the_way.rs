@@ -7,7 +7,7 @@ use super::world::{held, open_gate};
 #[tokio::test]
 async fn other_peoples_commits_on_the_tasks_branch_are_left_alone_and_named() {
     let (place, task) = held().await;
-    let branch = task.snapshot().await.unwrap().task.prepared.unwrap().branch;
+    let branch = task.snapshot().await.unwrap().task.prepared.unwrap().branch.clone();
     place.git(&["branch", &branch]);
     let theirs = place.git(&["commit-tree", "-m", "theirs", "-p", "HEAD", "HEAD^{tree}"]).trim().to_owned();
     place.git(&["update-ref", &format!("refs/heads/{branch}"), &theirs]);

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_leaves_no_task_waiting_for_the_time_it_showed() {
-        let limits = submitted().task.spec.limits;
+        let limits = submitted().task.spec.into_inner().limits;
         let hydrating = apply(&submitted(), &admit(&submitted(), far()));
         let mut admitted = hydrating.clone();
         admitted.task.admitted_at = Some(far());

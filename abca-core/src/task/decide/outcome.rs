@@ -18,7 +18,7 @@ impl<'a> Facts<'a> {
         self.inbox
             .result
             .map(|(report, _)| report)
-            .or_else(|| self.task.session.as_ref().and(self.task.report.as_ref()))
+            .or_else(|| self.task.session.as_ref().and(self.task.report.as_deref()))
     }
 
     pub(super) fn outcome(&self) -> Option<Decision> {
@@ -69,7 +69,7 @@ impl<'a> Facts<'a> {
         let report = report.clone();
         self.draft()
             .consume_where(|k| matches!(k, SignalKind::SessionResult { .. }))
-            .set(|t| t.report = Some(report))
+            .set(|t| t.report = Some(report.into()))
             .go(TaskStatus::Finalizing, Cause::SessionReported, &[])
             .done()
     }
@@ -77,7 +77,7 @@ impl<'a> Facts<'a> {
     /// Ends the task as its session judged.
     pub(super) fn end(&self, report: &SessionReport) -> Decision {
         let stored = report.clone();
-        let draft = self.draft().set(|t| t.report = Some(stored));
+        let draft = self.draft().set(|t| t.report = Some(stored.into()));
         let pr = report.pull_request.as_ref().map_or(Value::Null, |p| Value::from(p.url.clone()));
         let details = [
             ("pr_url", pr),

@@ -63,7 +63,7 @@ impl<'a> Facts<'a> {
         let prepared = prepared.clone();
         draft
             .set(|t| {
-                t.prepared = Some(prepared);
+                t.prepared = Some(prepared.into());
                 t.unprepared = None;
             })
             .tell(event)

@@ -7,6 +7,7 @@ use super::super::{
     StopCause, Stopping, TaskStatus, Verdict,
 };
 use super::{ASK_AGAIN, Facts};
+use crate::Shared;
 use crate::event::{EventType, NewEvent};
 
 impl<'a> Facts<'a> {
@@ -65,7 +66,7 @@ impl<'a> Facts<'a> {
         };
         if let Some(cancel) = &self.task.cancel {
             let by = Value::from(cancel.by.clone());
-            let mut draft = self.draft().set(|t| t.report = self.result().cloned());
+            let mut draft = self.draft().set(|t| t.report = self.result().cloned().map(Shared::new));
             if self.unconfirmed.is_some() {
                 draft = draft.set(|t| t.failure = Some(Failure::new(FailureReason::Infrastructure, &detail)));
             }

@@ -20,7 +20,7 @@ fn running(status: TaskStatus, phase: SessionPhase) -> Snapshot {
     let slot = TaskSpec::user_slot(&UserId::new("ann").unwrap(), 1);
     let mut task = task(0, limits(vec![slot.clone()], 2));
     (task.status, task.status_at, task.admitted_at) = (status, at(1), Some(at(1)));
-    (task.attempt, task.prepared) = (1, Some(prepared()));
+    (task.attempt, task.prepared) = (1, Some(prepared().into()));
     task.session = Some(SessionRecord {
         id: id(),
         attempt: 1,

@@ -55,7 +55,7 @@ fn snapshot(status: TaskStatus, stands: Stands, attempt: u32) -> Option<Snapshot
     (task.status, task.status_at, task.created_at, task.updated_at) = (status, at(1), at(1), at(1));
     let holds = status.holds_slots();
     task.admitted_at = holds.then(|| at(1));
-    task.prepared = (stands != Stands::None).then(prepared);
+    task.prepared = (stands != Stands::None).then(|| prepared().into());
     let (phase, stopping) = match stands {
         Stands::None | Stands::Prepared => (None, None),
         Stands::Phase(phase) => (Some(phase), None),
@@ -69,7 +69,7 @@ fn snapshot(status: TaskStatus, stands: Stands, attempt: u32) -> Option<Snapshot
         task.cancel = Some(CancelRequest { by: "ann".to_owned(), at: at(1) });
     }
     if status == TaskStatus::Finalizing {
-        task.report = Some(report(Verdict::Succeeded));
+        task.report = Some(report(Verdict::Succeeded).into());
     }
     if status == TaskStatus::AwaitingApproval {
         task.awaiting = Some("g".to_owned());
