@@ -1,10 +1,7 @@
 //! The one thread that writes: takes whatever has queued up into one transaction, and answers once it is durable.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 
 use abca_core::store::{StoreError, StoreErrorKind};
 use sqlx::{Connection, SqliteConnection};
@@ -33,14 +30,12 @@ pub(super) struct Writer {
     texts: Texts,
     version: i64,
     transactions: Arc<AtomicU64>,
-    /// Calls of the last transaction, which is durable, with what is still to be answered.
-    done: Vec<(Call, Result<Answer, StoreError>)>,
 }
 
 impl Writer {
     pub(super) fn new(conn: SqliteConnection, batch: usize, transactions: Arc<AtomicU64>) -> Self {
         let (shelf, texts) = (Shelf::default(), Texts::default());
-        Self { conn, batch: batch.max(1), shelf, texts, version: i64::MIN, transactions, done: Vec::new() }
+        Self { conn, batch: batch.max(1), shelf, texts, version: i64::MIN, transactions }
     }
 
     /// Runs on a thread of its own: among a runtime's tasks it would wait its turn behind those it has just answered.
@@ -56,16 +51,8 @@ impl Writer {
     /// Runs until told to close or until nobody can call any more.
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut calls = Vec::with_capacity(self.batch);
-        loop {
-            // Answers are given while the next transaction begins; when nobody asks for one, at once.
-            let mut next = inbox.try_recv().ok();
-            if next.is_none() {
-                self.answer();
-                next = inbox.recv().await;
-            }
-            if next.is_none() {
-                break;
-            }
+        while let Some(message) = inbox.recv().await {
+            let mut next = Some(message);
             let mut closing = None;
             while let Some(message) = next.take() {
                 match message {
@@ -83,7 +70,6 @@ impl Writer {
                 self.carry_out(&mut calls).await;
             }
             if let Some(reply) = closing {
-                self.answer();
                 inbox.close();
                 let closed = self.conn.close().await.map_err(|e| convert("close", e));
                 // Whoever asked may have gone.
@@ -99,7 +85,7 @@ impl Writer {
     /// One transaction for all; when it fails as a whole, one for each, so that nobody fails for a neighbour.
     async fn carry_out(&mut self, calls: &mut Vec<Call>) {
         match self.together(calls).await {
-            Ok(answers) => self.done.extend(calls.drain(..).zip(answers)),
+            Ok(answers) => calls.drain(..).zip(answers).for_each(|(call, answer)| call.answer(answer)),
             Err(Trouble { error, alone: true }) if calls.len() > 1 => {
                 tracing::debug!(error = %error, calls = calls.len(), "a transaction failed: repeating its calls alone");
                 for call in calls.drain(..) {
@@ -116,22 +102,9 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self) {
-        self.done.drain(..).for_each(|(call, answer)| call.answer(answer));
-    }
-
     async fn together(&mut self, calls: &[Call]) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
         let mut tx = Transaction::new(&mut self.conn, &mut self.shelf, &mut self.texts);
-        let begun = {
-            let mut beginning = pin!(tx.begin(calls, &mut self.version));
-            let first = poll_fn(|context| Poll::Ready(beginning.as_mut().poll(context))).await;
-            self.done.drain(..).for_each(|(call, answer)| call.answer(answer));
-            match first {
-                Poll::Ready(begun) => begun,
-                Poll::Pending => beginning.await,
-            }
-        };
-        let result = match begun {
+        let result = match tx.begin(calls, &mut self.version).await {
             Ok(()) => match tx.apply(calls).await {
                 Ok(answers) => tx.finish().await.map(|()| answers).map_err(unknown_or_not),
                 Err(trouble) => Err(trouble),
