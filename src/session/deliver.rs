@@ -126,6 +126,10 @@ pub(crate) async fn deliver(
         title: text.title,
         body: text.body,
     };
+    // The push took its time: what was cancelled meanwhile proposes nothing. The branch stays, as partial work does.
+    if journal.ears().stopped().is_cancelled() {
+        return Ok(Err(Undelivered::Stopped));
+    }
     let opened = match parts.git.open_pull_request(&request).await {
         Ok(opened) => opened,
         Err(error) => {

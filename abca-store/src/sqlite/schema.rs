@@ -93,6 +93,7 @@ INSERT INTO told (ord, seq, body) SELECT ord, seq, body FROM event ORDER BY ord,
 DROP TABLE event;
 ALTER TABLE told RENAME TO event;
 CREATE UNIQUE INDEX event_place ON event (ord, seq);
+CREATE INDEX signal_waiting ON signal (ord) WHERE body IS NOT NULL;
 ",
 ];
 

@@ -235,6 +235,10 @@ async fn due_work_is_found_by_its_index() {
                ORDER BY s.look_at, s.ord LIMIT 9";
     let due = plan(&mut conn, due).await;
     assert!(due.contains("state_look") && !due.contains("SCAN") && !due.contains("TEMP B-TREE"), "{due}");
+    let signalled = "EXPLAIN QUERY PLAN SELECT t.id FROM (SELECT DISTINCT ord FROM signal INDEXED BY signal_waiting WHERE body IS NOT NULL) g \
+                     CROSS JOIN state s ON s.ord = g.ord JOIN task t ON t.ord = s.ord WHERE s.look_at <= 5";
+    let signalled = plan(&mut conn, signalled).await;
+    assert!(signalled.contains("signal_waiting") && !signalled.contains("SCAN s "), "{signalled}");
     let gone = "EXPLAIN QUERY PLAN DELETE FROM waiting WHERE (scope, ord) IN (SELECT value ->> 0, value ->> 1 FROM \
                 json_each('[]'))";
     let gone = plan(&mut conn, gone).await;

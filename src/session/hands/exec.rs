@@ -29,6 +29,8 @@ const TERM_GRACE: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long the kernel gets to bury the killed before the answer is given without them.
 const BURIAL: Duration = Duration::from_secs(5);
+/// So many more times it is killed when it is not gone then.
+const BURIALS: u32 = 5;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +200,7 @@ pub(super) async fn run(
     let mut strays = true;
     let mut killed_leftovers = false;
     let mut phase = Phase::Running;
+    let mut burials = BURIALS;
     let mut wake = deadline;
     loop {
         if gone && !reporting && report_len < Report::LEN && std::mem::take(&mut strays) {
@@ -250,6 +253,12 @@ pub(super) async fn run(
                 Phase::Terminated => {
                     host.kill_below(pid).await;
                     (phase, wake) = (Phase::Killed, later(BURIAL));
+                }
+                // On a busy machine a fork bomb can outrun one round.
+                Phase::Killed if !gone && burials > 0 => {
+                    burials -= 1;
+                    host.kill_below(pid).await;
+                    wake = later(BURIAL);
                 }
                 Phase::Killed | Phase::Draining => break,
             },

@@ -60,10 +60,12 @@ pub(super) fn kill_strays(known: &BTreeSet<u32>) {
 
 /// Against a fork bomb at its process limit a few passes do; this only bounds the loop.
 const PASSES: usize = 200;
+/// After so many passes that all found new processes, what was found is killed without waiting for the last one.
+const IMPATIENCE: usize = 20;
 
 fn kill_below(roots: impl Fn() -> Vec<i32>) -> usize {
     let mut seen = BTreeSet::new();
-    for _ in 0..PASSES {
+    for pass in 1..=PASSES {
         let mut fresh = false;
         for p in descendants(&roots()) {
             if seen.insert((p.pid, p.start)) {
@@ -71,10 +73,10 @@ fn kill_below(roots: impl Fn() -> Vec<i32>) -> usize {
                 send(p, Signal::STOP);
             }
         }
-        if fresh {
+        // Unless new ones keep coming, nobody below can fork any more. Where they do, killing what is there is what is left.
+        if fresh && pass % IMPATIENCE != 0 {
             continue;
         }
-        // Nobody below can fork any more.
         for p in descendants(&roots()) {
             send(p, Signal::KILL);
         }

@@ -30,6 +30,8 @@ const MOMENTS: &[(&str, usize)] = &[
     ("step:ensure_pr:succeeded", 1),
 ];
 
+const BEFORE_THE_SESSION: &[&str] = &["task_created", "task_admitted", "hydration_complete", "session_starting"];
+
 async fn reached(place: &Place, task: &abca::TaskHandle, (name, nth): (&str, usize)) {
     let seen = std::cell::Cell::new(0);
     let fits = |event: &abca::Event| {
@@ -48,7 +50,9 @@ async fn worker_dies(moment: (&'static str, usize)) {
     place.start_worker();
     let outcome = place.delivered(&task).await;
     assert_eq!(place.on_branch(&outcome, "ran.log"), LINES, "{moment:?}\n{}", place.story(&task).await);
-    assert_eq!(outcome.attempts, 1, "the session outlives its worker: {moment:?}\n{}", place.story(&task).await);
+    // A worker that dies while it starts a session may leave half of one, which ends and is begun anew.
+    let most = if BEFORE_THE_SESSION.contains(&moment.0) { 2 } else { 1 };
+    assert!(outcome.attempts <= most, "the session outlives its worker: {moment:?}\n{}", place.story(&task).await);
     assert_eq!(place.model.calls(), 4, "{moment:?}\n{}", place.story(&task).await);
 }
 

@@ -1,0 +1,245 @@
+//! One transaction: reads what its calls need, applies the core's rules in memory, writes what changed.
+
+mod calls;
+mod claims;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use abca_core::id::IdempotencyKey;
+use abca_core::store::{Append, Slots, StoreError, check_append, check_commits, check_submit};
+use abca_core::task::SlotScope;
+use abca_core::{TaskId, Timestamp, UserId};
+use sqlx::SqliteConnection;
+
+use super::call::{Answer, Call};
+use super::error::{again, convert};
+use super::rows::{bound, push_state, push_task};
+use super::shelf::Shelf;
+use super::write::{Pending, Texts};
+
+/// Why a transaction failed as a whole.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) error: StoreError,
+    /// Whether its calls may do better alone.
+    pub(super) alone: bool,
+}
+
+impl Trouble {
+    fn sql(op: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |e| Self { error: convert(op, e), alone: true }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self { error, alone: true }
+    }
+}
+
+/// A scope as it is at this point of the transaction.
+#[derive(Debug, Default)]
+struct Scope {
+    holders: usize,
+    /// The first waiting tasks: more of them than this transaction can make leave.
+    waiting: BTreeSet<u64>,
+    /// Somebody was denied a slot here.
+    denied: bool,
+}
+
+#[derive(Debug, Default)]
+struct Scopes(BTreeMap<SlotScope, Scope>);
+
+impl Slots for Scopes {
+    fn holders(&self, scope: &SlotScope) -> usize {
+        self.0.get(scope).map_or(0, |s| s.holders)
+    }
+
+    fn earlier_waits(&self, scope: &SlotScope, order: u64) -> bool {
+        self.0.get(scope).and_then(|s| s.waiting.first()).is_some_and(|first| *first < order)
+    }
+}
+
+pub(super) struct Transaction<'a> {
+    conn: &'a mut SqliteConnection,
+    shelf: &'a mut Shelf,
+    texts: &'a mut Texts,
+    pending: Pending,
+    /// Rows to write, and whether the record is among what changed.
+    dirty: BTreeMap<TaskId, bool>,
+    touched: BTreeSet<TaskId>,
+    taken: Vec<(SlotScope, u64)>,
+    keys: BTreeMap<(UserId, IdempotencyKey), TaskId>,
+    scopes: Scopes,
+    rooms: BTreeMap<SlotScope, (UserId, Timestamp)>,
+    unreadable: BTreeMap<TaskId, StoreError>,
+    /// Tasks that were looked for and are not there.
+    absent: BTreeSet<TaskId>,
+    /// How many waiting tasks this transaction can make leave.
+    leavers: usize,
+}
+
+type Answered = Result<Answer, StoreError>;
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(conn: &'a mut SqliteConnection, shelf: &'a mut Shelf, texts: &'a mut Texts) -> Self {
+        Self {
+            conn,
+            shelf,
+            texts,
+            pending: Pending::default(),
+            dirty: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            taken: Vec::new(),
+            keys: BTreeMap::new(),
+            scopes: Scopes::default(),
+            rooms: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            leavers: 0,
+        }
+    }
+
+    /// Applies the calls: claims and what ends leases first, since they look at what is stored, then the others in
+    /// order. Answers are in the order of the calls.
+    pub(super) async fn apply(&mut self, calls: &[Call]) -> Result<Vec<Answered>, Trouble> {
+        self.prefetch(calls).await?;
+        let mut answers: Vec<Option<Answered>> = Vec::with_capacity(calls.len());
+        let mut claimed = BTreeSet::new();
+        for call in calls {
+            answers.push(match call {
+                Call::Claim(query, _) => Some(Ok(Answer::Claim(self.claim(query, &mut claimed).await?))),
+                Call::Expire(workers, now, _) => Some(Ok(Answer::Count(self.expire(workers, *now).await?))),
+                Call::Submit(..)
+                | Call::Commit(..)
+                | Call::Renew(..)
+                | Call::Release(..)
+                | Call::Signal(..)
+                | Call::Append(..)
+                | Call::Heartbeat(..) => None,
+            });
+        }
+        let mut all = Vec::with_capacity(calls.len());
+        for (call, answer) in calls.iter().zip(answers) {
+            all.push(match answer {
+                Some(answer) => answer,
+                None => match self.refusal(call) {
+                    Some(error) => Err(error),
+                    None => self.carry_out(call).await?,
+                },
+            });
+        }
+        Ok(all)
+    }
+
+    /// What speaks against a call before anything of it is done.
+    fn refusal(&self, call: &Call) -> Option<StoreError> {
+        let op = call.op();
+        if !self.unreadable.is_empty()
+            && let Some(error) = call.tasks().iter().find_map(|id| self.unreadable.get(id))
+        {
+            return Some(again(op, error));
+        }
+        match call {
+            Call::Submit(batch, _) => batch.iter().try_for_each(check_submit).err(),
+            Call::Commit(batch, _) => check_commits(batch, |id| self.shelf.row(id)).err(),
+            Call::Append(batch, _) => self.check_appends(batch).err(),
+            Call::Claim(..)
+            | Call::Renew(..)
+            | Call::Release(..)
+            | Call::Signal(..)
+            | Call::Heartbeat(..)
+            | Call::Expire(..) => None,
+        }
+    }
+
+    fn check_appends(&self, batch: &[Append]) -> Result<(), StoreError> {
+        let mut ahead: BTreeMap<TaskId, u64> = BTreeMap::new();
+        for a in batch {
+            let Some(row) = self.shelf.row(a.task).filter(|r| r.hears(&a.session)) else { continue };
+            let len = ahead.entry(a.task).or_insert(row.log_len);
+            check_append(a, *len)?;
+            *len = (*len).max(a.expect_seq - 1 + a.records.len() as u64);
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, call: &Call) -> Result<Answered, Trouble> {
+        Ok(Ok(match call {
+            Call::Submit(batch, _) => {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for submit in batch {
+                    outcomes.push(self.submit(submit).await?);
+                }
+                Answer::Submit(outcomes)
+            }
+            Call::Commit(batch, _) => {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for commit in batch {
+                    self.look_up(commit).await?;
+                    outcomes.push(self.commit(commit)?);
+                }
+                Answer::Commit(outcomes)
+            }
+            Call::Claim(..) => Answer::Claim(Vec::new()),
+            Call::Expire(..) => Answer::Count(0),
+            Call::Renew(batch, _) => {
+                Answer::Flags(batch.iter().map(|r| self.change(r.task, |row| row.renew(r)).unwrap_or(false)).collect())
+            }
+            Call::Release(batch, _) => Answer::Flags(
+                batch.iter().map(|r| self.change(r.task, |row| row.release(r)).unwrap_or(false)).collect(),
+            ),
+            Call::Signal(batch, _) => {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for new in batch {
+                    outcomes.push(self.signal(new)?);
+                }
+                Answer::Signal(outcomes)
+            }
+            Call::Append(batch, _) => {
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for append in batch {
+                    outcomes.push(self.append(append).await?);
+                }
+                Answer::Append(outcomes)
+            }
+            Call::Heartbeat(beat, _) => {
+                Answer::Flag(self.change(beat.task, |row| row.heartbeat(&beat.session, beat.now)).unwrap_or(false))
+            }
+        }))
+    }
+
+    /// Makes the first waiting tasks due where there is room, writes everything, and ends the transaction.
+    pub(super) async fn finish(&mut self) -> Result<(), sqlx::Error> {
+        let rooms = std::mem::take(&mut self.rooms);
+        let rooms: Vec<_> =
+            rooms.into_iter().filter(|(scope, _)| self.scopes.0.get(scope).is_some_and(|s| s.denied)).collect();
+        if !rooms.is_empty() {
+            self.flush(false).await?;
+            for (scope, (user, now)) in rooms {
+                self.wake(&scope, &user, now).await?;
+            }
+        }
+        self.flush(true).await?;
+        let touched = std::mem::take(&mut self.touched);
+        self.shelf.tidy(touched.into_iter());
+        Ok(())
+    }
+
+    async fn flush(&mut self, commit: bool) -> Result<(), sqlx::Error> {
+        let encode = |e: StoreError| sqlx::Error::Encode(Box::new(e));
+        for (id, record) in std::mem::take(&mut self.dirty) {
+            let Some(row) = self.shelf.row(id) else { continue };
+            push_state(&mut self.pending.state, "commit", row).map_err(encode)?;
+            if record {
+                push_task(&mut self.pending.task, "commit", row).map_err(encode)?;
+            }
+            self.touched.insert(id);
+        }
+        for (scope, order) in std::mem::take(&mut self.taken) {
+            self.pending.taken.push("commit", &(&scope, bound(order))).map_err(encode)?;
+        }
+        self.pending.write(self.conn, self.texts, commit).await
+    }
+}
