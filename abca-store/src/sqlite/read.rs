@@ -37,7 +37,7 @@ pub(super) async fn find(pool: &SqlitePool, user: &UserId, key: &IdempotencyKey)
 pub(super) async fn events(pool: &SqlitePool, query: &EventQuery) -> Result<Vec<Event>, StoreError> {
     let rows = sqlx::query(
         "SELECT seq, body FROM event WHERE ord = (SELECT ord FROM task WHERE id = ?1) AND seq > ?2 \
-         ORDER BY seq LIMIT ?3",
+         ORDER BY seq LIMIT ?3 + 0",
     )
     .bind(query.task.to_string())
     .bind(bound(query.after.0))
@@ -51,7 +51,7 @@ pub(super) async fn events(pool: &SqlitePool, query: &EventQuery) -> Result<Vec<
 pub(super) async fn log(pool: &SqlitePool, query: &LogQuery) -> Result<Vec<(u64, LogRecord)>, StoreError> {
     let rows = sqlx::query(
         "SELECT seq, body FROM log WHERE ord = (SELECT ord FROM task WHERE id = ?1) AND seq > ?2 \
-         ORDER BY seq LIMIT ?3",
+         ORDER BY seq LIMIT ?3 + 0",
     )
     .bind(query.task.to_string())
     .bind(bound(query.after))
@@ -77,7 +77,7 @@ pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<V
             sql.push_str(" AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')");
         }
     }
-    sql.push_str(" ORDER BY id DESC LIMIT ?5");
+    sql.push_str(" ORDER BY id DESC LIMIT ?5 + 0");
     // Ids are of 0-9 and A-Z: `~` is behind them all.
     let before = query.before.map_or_else(|| "~".to_owned(), |id| id.to_string());
     let rows = sqlx::query(AssertSqlSafe(sql))

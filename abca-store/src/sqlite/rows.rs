@@ -280,7 +280,8 @@ pub(super) fn bound(n: u64) -> i64 {
     signed(n)
 }
 
-/// A count for SQLite's `LIMIT`.
+/// A count for SQLite's `LIMIT`. Statements say `LIMIT ? + 0`: for a bare parameter the planner looks at its value, and
+/// prepares the statement anew whenever it is bound.
 pub(super) fn limit(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

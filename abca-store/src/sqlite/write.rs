@@ -25,11 +25,11 @@ pub(super) struct Pending {
 /// A statement, and whether it takes wide values too.
 ///
 /// Each takes its rows as one JSON array of arrays, so one text serves any count of rows. `MATERIALIZED` keeps SQLite
-/// from writing a row's text anew for every column. The parameters have no numbers: sqlx counts the gaps that numbers
+/// from writing a row's text anew for every column, and `jsonb_each` gives a row as bytes that need no parsing for each. The parameters have no numbers: sqlx counts the gaps that numbers
 /// leave as parameters, and would leave the last ones unbound.
 const STATEMENTS: [(&str, bool); 9] = [
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
          INSERT INTO task (ord, id, user, idem, hash, status, repo, record) \
          SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, \
          CAST(substr(?, v ->> 7, v ->> 8) AS TEXT) FROM j WHERE true \
@@ -37,7 +37,7 @@ const STATEMENTS: [(&str, bool); 9] = [
         true,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
          INSERT OR REPLACE INTO state (ord, revision, epoch, look_at, due, lease_until, worker, denied, woken, \
          heartbeat, events, log_len, commits, owed) \
          SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, \
@@ -45,35 +45,35 @@ const STATEMENTS: [(&str, bool); 9] = [
         true,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO event (ord, seq, body) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) INSERT INTO event (ord, seq, body) \
          SELECT v ->> 0, v ->> 1, CAST(substr(?, v ->> 2, v ->> 3) AS TEXT) FROM j;",
         true,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO log (ord, seq, body) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) INSERT INTO log (ord, seq, body) \
          SELECT v ->> 0, v ->> 1, CAST(substr(?, v ->> 2, v ->> 3) AS TEXT) FROM j;",
         true,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO signal (ord, id, n, body) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) INSERT INTO signal (ord, id, n, body) \
          SELECT v ->> 0, v ->> 1, v ->> 2, CAST(substr(?, v ->> 3, v ->> 4) AS TEXT) FROM j WHERE true \
          ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;",
         true,
     ),
     ("DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?));", false),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) INSERT INTO slot (scope, ord) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) INSERT INTO slot (scope, ord) \
          SELECT v ->> 0, v ->> 1 FROM j;",
         false,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
          INSERT OR REPLACE INTO waiting (scope, ord, user, denied) \
          SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3 FROM j;",
         false,
     ),
     (
-        "WITH j (v) AS MATERIALIZED (SELECT value FROM json_each(?)) \
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
          DELETE FROM waiting WHERE (scope, ord) IN (SELECT v ->> 0, v ->> 1 FROM j);",
         false,
     ),

@@ -170,7 +170,7 @@ impl Transaction<'_> {
     pub(super) async fn same(&mut self, append: &Append, order: u64) -> Result<bool, Trouble> {
         // What this transaction has appended must be there to be compared with.
         self.flush(false).await.map_err(Trouble::sql("append"))?;
-        let rows = sqlx::query("SELECT seq, body FROM log WHERE ord = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3")
+        let rows = sqlx::query("SELECT seq, body FROM log WHERE ord = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3 + 0")
             .bind(bound(order))
             .bind(bound(append.expect_seq))
             .bind(limit(append.records.len()))

@@ -63,13 +63,13 @@ impl Transaction<'_> {
         let row = sqlx::query(if query.signalled {
             "SELECT json_group_array(id) FROM (SELECT t.id FROM (SELECT DISTINCT ord FROM signal INDEXED BY signal_waiting WHERE body IS NOT NULL) g \
              CROSS JOIN state s ON s.ord = g.ord JOIN task t ON t.ord = s.ord \
-             WHERE s.look_at <= ?1 OR s.look_at > ?3 ORDER BY s.look_at, s.ord LIMIT ?2)"
+             WHERE s.look_at <= ?1 OR s.look_at > ?3 ORDER BY s.look_at, s.ord LIMIT ?2 + 0)"
         } else {
             "SELECT json_group_array(id) FROM (SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord \
-             WHERE s.look_at <= ?1 ORDER BY s.look_at, s.ord LIMIT ?2) \
+             WHERE s.look_at <= ?1 ORDER BY s.look_at, s.ord LIMIT ?2 + 0) \
              UNION ALL \
              SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at > ?3 \
-             ORDER BY s.look_at, s.ord LIMIT ?2))"
+             ORDER BY s.look_at, s.ord LIMIT ?2 + 0))"
         })
         .bind(query.now.as_millis())
         .bind(limit(query.limit.saturating_add(more)))

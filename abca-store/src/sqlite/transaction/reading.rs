@@ -27,7 +27,7 @@ macro_rules! select_scopes {
     () => {
         "SELECT json_group_array(json_array(j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
          EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), json((SELECT json_group_array(ord) FROM \
-         (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ?))))), 'scopes' FROM json_each(?) j"
+         (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ? + 0))))), 'scopes' FROM json_each(?) j"
     };
 }
 
