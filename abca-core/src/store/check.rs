@@ -136,10 +136,14 @@ fn ledger_fault(from: &Snapshot, change: &Change) -> Option<String> {
 ///
 /// # Errors
 /// The first fault found.
-pub fn check_commits<'a>(batch: &[Commit], row: impl Fn(TaskId) -> Option<&'a TaskRow>) -> Result<(), StoreError> {
+pub fn check_commits<'a, 'c>(
+    batch: impl IntoIterator<Item = &'c Commit, IntoIter: Clone>,
+    row: impl Fn(TaskId) -> Option<&'a TaskRow>,
+) -> Result<(), StoreError> {
+    let batch = batch.into_iter();
     let mut seen = BTreeSet::new();
     let mut ahead: BTreeMap<TaskId, TaskRow> = BTreeMap::new();
-    let again = batch.iter().filter(|c| !seen.insert(c.task)).map(|c| c.task).collect::<BTreeSet<_>>();
+    let again = batch.clone().filter(|c| !seen.insert(c.task)).map(|c| c.task).collect::<BTreeSet<_>>();
     for commit in batch {
         let Some(now) = row(commit.task) else { continue };
         if again.contains(&commit.task) {

@@ -9,6 +9,7 @@ use abca_core::task::Snapshot;
 use abca_core::{SessionId, TaskId, Timestamp};
 use tokio::sync::oneshot;
 
+use super::bodies::Bodies;
 use super::error::again;
 
 /// Where an answer goes. Nobody may be there any more: the call is carried out all the same.
@@ -24,13 +25,13 @@ pub(super) struct Beat {
 
 #[derive(Debug)]
 pub(super) enum Call {
-    Submit(Vec<Submit>, Reply<Vec<SubmitOutcome>>),
-    Commit(Vec<Commit>, Reply<Vec<CommitOutcome>>),
+    Submit(Vec<(Submit, Bodies)>, Reply<Vec<SubmitOutcome>>),
+    Commit(Vec<(Commit, Bodies)>, Reply<Vec<CommitOutcome>>),
     Claim(ClaimQuery, Reply<Vec<Snapshot>>),
     Renew(Vec<Renewal>, Reply<Vec<bool>>),
     Release(Vec<Release>, Reply<Vec<bool>>),
     Signal(Vec<NewSignal>, Reply<Vec<SignalOutcome>>),
-    Append(Vec<Append>, Reply<Vec<AppendOutcome>>),
+    Append(Vec<(Append, Bodies)>, Reply<Vec<AppendOutcome>>),
     Heartbeat(Beat, Reply<bool>),
     Expire(Vec<WorkerId>, Timestamp, Reply<u64>),
 }
@@ -66,13 +67,13 @@ impl Call {
     /// Tasks that it speaks of.
     pub(super) fn tasks(&self) -> Vec<TaskId> {
         match self {
-            Self::Submit(b, _) => b.iter().map(|s| s.task.id).collect(),
-            Self::Commit(b, _) => b.iter().map(|c| c.task).collect(),
+            Self::Submit(b, _) => b.iter().map(|(s, _)| s.task.id).collect(),
+            Self::Commit(b, _) => b.iter().map(|(c, _)| c.task).collect(),
             Self::Claim(q, _) => q.task.into_iter().collect(),
             Self::Renew(b, _) => b.iter().map(|r| r.task).collect(),
             Self::Release(b, _) => b.iter().map(|r| r.task).collect(),
             Self::Signal(b, _) => b.iter().map(|s| s.task).collect(),
-            Self::Append(b, _) => b.iter().map(|a| a.task).collect(),
+            Self::Append(b, _) => b.iter().map(|(a, _)| a.task).collect(),
             Self::Heartbeat(b, _) => vec![b.task],
             Self::Expire(..) => Vec::new(),
         }

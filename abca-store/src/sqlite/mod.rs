@@ -1,5 +1,6 @@
 //! Tasks in one SQLite file, with one writer that commits in groups.
 
+mod bodies;
 mod call;
 mod error;
 mod open;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
+use bodies::Bodies;
 use call::{Beat, Call};
 use writer::{Message, Writer};
 
@@ -132,12 +134,14 @@ impl TaskStore for Sqlite {
     }
 
     async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        let batch = batch.to_vec();
+        let with_bodies = |x: &Submit| Ok((x.clone(), Bodies::of_submit(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
         self.ask("submit", |reply| Call::Submit(batch, reply)).await
     }
 
     async fn commit(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
-        let batch = batch.to_vec();
+        let with_bodies = |x: &Commit| Ok((x.clone(), Bodies::of_commit(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
         self.ask("commit", |reply| Call::Commit(batch, reply)).await
     }
 
@@ -167,7 +171,8 @@ impl TaskStore for Sqlite {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
-        let batch = batch.to_vec();
+        let with_bodies = |x: &Append| Ok((x.clone(), Bodies::of_append(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
         self.ask("append", |reply| Call::Append(batch, reply)).await
     }
 

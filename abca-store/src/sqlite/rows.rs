@@ -103,12 +103,19 @@ pub(super) fn task_row(op: &'static str, row: &SqliteRow) -> Result<TaskRow, Sto
     })
 }
 
+/// An event's own columns; its task and number lie beside.
 #[derive(Serialize)]
-struct EventOut<'a> {
+pub(super) struct EventOut<'a> {
     t: EventType,
     at: i64,
     #[serde(skip_serializing_if = "Map::is_empty")]
     m: &'a Map<String, Value>,
+}
+
+impl<'a> From<&'a NewEvent> for EventOut<'a> {
+    fn from(e: &'a NewEvent) -> Self {
+        Self { t: e.event_type, at: e.timestamp.as_millis(), m: &e.metadata }
+    }
 }
 
 #[derive(Deserialize)]
@@ -169,6 +176,13 @@ impl Rows {
         Ok((place + 1, self.wide.len() - place))
     }
 
+    /// Puts a wide value aside that is JSON already.
+    pub(super) fn ready(&mut self, json: &[u8]) -> (usize, usize) {
+        let place = self.wide.len();
+        self.wide.extend_from_slice(json);
+        (place + 1, json.len())
+    }
+
     /// The rows and their wide values; `None` when there is no row.
     pub(super) fn take(&mut self) -> Option<(String, Vec<u8>)> {
         let (mut narrow, wide) = (std::mem::take(&mut self.narrow), std::mem::take(&mut self.wide));
@@ -181,12 +195,16 @@ impl Rows {
     }
 }
 
-/// A row of `task`.
-pub(super) fn push_task(rows: &mut Rows, op: &'static str, row: &TaskRow) -> Result<(), StoreError> {
+/// A row of `task`, whose record lies at `place` already.
+pub(super) fn push_task(
+    rows: &mut Rows,
+    op: &'static str,
+    row: &TaskRow,
+    (at, len): (usize, usize),
+) -> Result<(), StoreError> {
     let task = &row.snapshot.task;
     let repo = task.spec.repo.as_ref().map(ToString::to_string);
     let key = task.idempotency_key.as_ref();
-    let (at, len) = rows.wide(op, task)?;
     let status = task.status.as_str();
     rows.push(op, &(signed(row.order), task.id, &task.user, key, &row.payload_hash, status, repo, at, len))
 }
@@ -227,31 +245,19 @@ fn push_hex(text: &mut String, id: &u128) {
     let _ = write!(text, "{id:x} ");
 }
 
-/// Rows of `event`.
-pub(super) fn push_events(
+/// Rows of `log` or `event`, numbered from `first`.
+pub(super) fn push_numbered<'b>(
     rows: &mut Rows,
     op: &'static str,
     row: &TaskRow,
     first: u64,
-    events: &[NewEvent],
+    bodies: impl Iterator<Item = &'b [u8]>,
 ) -> Result<(), StoreError> {
-    for (seq, e) in (first..).zip(events) {
-        let body = EventOut { t: e.event_type, at: e.timestamp.as_millis(), m: &e.metadata };
-        push_numbered(rows, op, row, seq, &body)?;
+    for (seq, body) in (first..).zip(bodies) {
+        let (at, len) = rows.ready(body);
+        rows.push(op, &(signed(row.order), signed(seq), at, len))?;
     }
     Ok(())
-}
-
-/// A row of `log` or `event`.
-pub(super) fn push_numbered(
-    rows: &mut Rows,
-    op: &'static str,
-    row: &TaskRow,
-    seq: u64,
-    body: &impl Serialize,
-) -> Result<(), StoreError> {
-    let (at, len) = rows.wide(op, body)?;
-    rows.push(op, &(signed(row.order), signed(seq), at, len))
 }
 
 /// A row of `signal`; without a body it was consumed.

@@ -7,8 +7,9 @@ use abca_core::store::{
     SubmitOutcome, TaskRow,
 };
 
+use super::super::bodies::Bodies;
 use super::super::error::again;
-use super::super::rows::{bound, limit, numbered, push_events, push_numbered, push_signal};
+use super::super::rows::{bound, limit, numbered, push_numbered, push_signal};
 use super::{Transaction, Trouble};
 
 impl Transaction<'_> {
@@ -18,7 +19,7 @@ impl Transaction<'_> {
         let before = row.denied;
         let answer = f(row);
         let denied = (row.denied != before && row.snapshot.task.status.is_waiting()).then_some(row.denied);
-        self.dirty.entry(id).or_insert(false);
+        self.dirty.insert(id);
         if let Some(denied) = denied {
             self.queue_up(id, denied).ok()?;
         }
@@ -38,7 +39,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) async fn submit(&mut self, submit: &Submit) -> Result<SubmitOutcome, Trouble> {
+    pub(super) async fn submit(&mut self, submit: &Submit, bodies: &Bodies) -> Result<SubmitOutcome, Trouble> {
         let task = &submit.task;
         let key = task.idempotency_key.clone().map(|k| (task.user.clone(), k));
         let same_key = key.as_ref().and_then(|k| self.keys.get(k)).copied();
@@ -56,7 +57,9 @@ impl Transaction<'_> {
         let order = self.accepted().await?.saturating_add(1);
         self.shelf.accepted = Some(order);
         let row = TaskRow::new(submit, order);
-        push_events(&mut self.pending.event, "submit", &row, 1, &submit.events)?;
+        let mut bodies = bodies.iter();
+        self.keep_record(task.id, bodies.next());
+        push_numbered(&mut self.pending.event, "submit", &row, 1, bodies)?;
         let snapshot = Box::new(row.snapshot.clone());
         let waits = row.snapshot.task.status.is_waiting();
         self.shelf.put(row);
@@ -66,11 +69,19 @@ impl Transaction<'_> {
         if let Some(key) = key {
             self.keys.insert(key, task.id);
         }
-        self.dirty.insert(task.id, true);
+        self.dirty.insert(task.id);
         Ok(SubmitOutcome::Created(snapshot))
     }
 
-    pub(super) fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+    /// Puts the record of a task aside, which [`Self::flush`] writes.
+    fn keep_record(&mut self, id: TaskId, json: Option<&[u8]>) {
+        if let Some(json) = json {
+            let place = self.pending.task.ready(json);
+            self.records.insert(id, place);
+        }
+    }
+
+    pub(super) fn commit(&mut self, commit: &Commit, bodies: &Bodies) -> Result<CommitOutcome, StoreError> {
         let Some(row) = self.shelf.row_mut(commit.task) else { return Ok(CommitOutcome::NotFound) };
         let verdict = row.commit(commit, &self.scopes)?;
         let boxed = |row: &TaskRow| Box::new(row.snapshot.clone());
@@ -79,14 +90,16 @@ impl Transaction<'_> {
             CommitVerdict::Stale => Ok(CommitOutcome::Stale(boxed(row))),
             CommitVerdict::Fenced => Ok(CommitOutcome::Fenced),
             CommitVerdict::SlotDenied(scope) => {
-                self.dirty.entry(commit.task).or_insert(false);
+                self.dirty.insert(commit.task);
                 self.queue_up(commit.task, true)?;
                 Ok(CommitOutcome::SlotDenied(scope))
             }
             CommitVerdict::Applied(done) => {
                 let snapshot = boxed(row);
                 let order = row.order;
-                push_events(&mut self.pending.event, "commit", row, done.first_event, &commit.change.events)?;
+                let mut bodies = bodies.iter();
+                let record = bodies.next().filter(|_| done.task_changed);
+                push_numbered(&mut self.pending.event, "commit", row, done.first_event, bodies)?;
                 for id in &commit.change.consumed {
                     push_signal(&mut self.pending.signal, "commit", order, id, None)?;
                 }
@@ -116,7 +129,8 @@ impl Transaction<'_> {
                     }
                     self.taken.push((scope, order));
                 }
-                *self.dirty.entry(commit.task).or_insert(false) |= done.task_changed;
+                self.keep_record(commit.task, record);
+                self.dirty.insert(commit.task);
                 if done.joined_queue {
                     self.queue_up(commit.task, false)?;
                 }
@@ -132,7 +146,7 @@ impl Transaction<'_> {
             SignalOutcome::Accepted => {
                 let body = Some((row.snapshot.revision, &new.signal));
                 push_signal(&mut self.pending.signal, "signal", row.order, &new.signal.id, body)?;
-                self.dirty.entry(new.task).or_insert(false);
+                self.dirty.insert(new.task);
             }
             SignalOutcome::Duplicate
             | SignalOutcome::Terminal(_)
@@ -143,7 +157,7 @@ impl Transaction<'_> {
         Ok(outcome)
     }
 
-    pub(super) async fn append(&mut self, append: &Append) -> Result<AppendOutcome, Trouble> {
+    pub(super) async fn append(&mut self, append: &Append, bodies: &Bodies) -> Result<AppendOutcome, Trouble> {
         let Some(row) = self.shelf.row_mut(append.task) else { return Ok(AppendOutcome::NotFound) };
         if !row.hears(&append.session) {
             return Ok(AppendOutcome::Refused);
@@ -157,12 +171,11 @@ impl Transaction<'_> {
             push_signal(&mut self.pending.signal, "append", row.order, &id, None)?;
         }
         let first = row.append(append);
-        for (seq, record) in (append.expect_seq..).zip(&append.records) {
-            push_numbered(&mut self.pending.log, "append", row, seq, record)?;
-        }
-        push_events(&mut self.pending.event, "append", row, first, &append.events)?;
+        let (count, seq) = (append.records.len(), append.expect_seq);
+        push_numbered(&mut self.pending.log, "append", row, seq, bodies.iter().take(count))?;
+        push_numbered(&mut self.pending.event, "append", row, first, bodies.iter().skip(count))?;
         let (len, quiet) = (row.log_len, row.is_quiet());
-        self.dirty.entry(append.task).or_insert(false);
+        self.dirty.insert(append.task);
         Ok(AppendOutcome::Appended { len, quiet })
     }
 

@@ -12,6 +12,7 @@ use abca_core::task::SlotScope;
 use abca_core::{TaskId, Timestamp, UserId};
 use sqlx::SqliteConnection;
 
+use super::bodies::Bodies;
 use super::call::{Answer, Call};
 use super::error::{again, convert};
 use super::rows::{bound, push_state, push_task};
@@ -66,8 +67,10 @@ pub(super) struct Transaction<'a> {
     shelf: &'a mut Shelf,
     texts: &'a mut Texts,
     pending: Pending,
-    /// Rows to write, and whether the record is among what changed.
-    dirty: BTreeMap<TaskId, bool>,
+    /// Rows to write.
+    dirty: BTreeSet<TaskId>,
+    /// Where the new records of some of them lie.
+    records: BTreeMap<TaskId, (usize, usize)>,
     touched: BTreeSet<TaskId>,
     taken: Vec<(SlotScope, u64)>,
     keys: BTreeMap<(UserId, IdempotencyKey), TaskId>,
@@ -89,7 +92,8 @@ impl<'a> Transaction<'a> {
             shelf,
             texts,
             pending: Pending::default(),
-            dirty: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            records: BTreeMap::new(),
             touched: BTreeSet::new(),
             taken: Vec::new(),
             keys: BTreeMap::new(),
@@ -142,8 +146,8 @@ impl<'a> Transaction<'a> {
             return Some(again(op, error));
         }
         match call {
-            Call::Submit(batch, _) => batch.iter().try_for_each(check_submit).err(),
-            Call::Commit(batch, _) => check_commits(batch, |id| self.shelf.row(id)).err(),
+            Call::Submit(batch, _) => batch.iter().try_for_each(|(s, _)| check_submit(s)).err(),
+            Call::Commit(batch, _) => check_commits(batch.iter().map(|(c, _)| c), |id| self.shelf.row(id)).err(),
             Call::Append(batch, _) => self.check_appends(batch).err(),
             Call::Claim(..)
             | Call::Renew(..)
@@ -154,9 +158,9 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn check_appends(&self, batch: &[Append]) -> Result<(), StoreError> {
+    fn check_appends(&self, batch: &[(Append, Bodies)]) -> Result<(), StoreError> {
         let mut ahead: BTreeMap<TaskId, u64> = BTreeMap::new();
-        for a in batch {
+        for (a, _) in batch {
             let Some(row) = self.shelf.row(a.task).filter(|r| r.hears(&a.session)) else { continue };
             let len = ahead.entry(a.task).or_insert(row.log_len);
             check_append(a, *len)?;
@@ -169,16 +173,16 @@ impl<'a> Transaction<'a> {
         Ok(Ok(match call {
             Call::Submit(batch, _) => {
                 let mut outcomes = Vec::with_capacity(batch.len());
-                for submit in batch {
-                    outcomes.push(self.submit(submit).await?);
+                for (submit, bodies) in batch {
+                    outcomes.push(self.submit(submit, bodies).await?);
                 }
                 Answer::Submit(outcomes)
             }
             Call::Commit(batch, _) => {
                 let mut outcomes = Vec::with_capacity(batch.len());
-                for commit in batch {
+                for (commit, bodies) in batch {
                     self.look_up(commit).await?;
-                    outcomes.push(self.commit(commit)?);
+                    outcomes.push(self.commit(commit, bodies)?);
                 }
                 Answer::Commit(outcomes)
             }
@@ -199,8 +203,8 @@ impl<'a> Transaction<'a> {
             }
             Call::Append(batch, _) => {
                 let mut outcomes = Vec::with_capacity(batch.len());
-                for append in batch {
-                    outcomes.push(self.append(append).await?);
+                for (append, bodies) in batch {
+                    outcomes.push(self.append(append, bodies).await?);
                 }
                 Answer::Append(outcomes)
             }
@@ -229,11 +233,12 @@ impl<'a> Transaction<'a> {
 
     async fn flush(&mut self, commit: bool) -> Result<(), sqlx::Error> {
         let encode = |e: StoreError| sqlx::Error::Encode(Box::new(e));
-        for (id, record) in std::mem::take(&mut self.dirty) {
+        let mut records = std::mem::take(&mut self.records);
+        for id in std::mem::take(&mut self.dirty) {
             let Some(row) = self.shelf.row(id) else { continue };
             push_state(&mut self.pending.state, "commit", row).map_err(encode)?;
-            if record {
-                push_task(&mut self.pending.task, "commit", row).map_err(encode)?;
+            if let Some(place) = records.remove(&id) {
+                push_task(&mut self.pending.task, "commit", row, place).map_err(encode)?;
             }
             self.touched.insert(id);
         }

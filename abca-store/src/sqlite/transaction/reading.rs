@@ -46,7 +46,7 @@ impl Transaction<'_> {
         for call in calls {
             if let Call::Commit(batch, _) = call {
                 self.leavers += batch.len();
-                batch.iter().for_each(|c| self.scopes_of(c, &mut scopes));
+                batch.iter().for_each(|(c, _)| self.scopes_of(c, &mut scopes));
             }
         }
         let scopes: Vec<SlotScope> = scopes.into_iter().collect();
@@ -92,9 +92,10 @@ impl Transaction<'_> {
         let mut scopes = BTreeSet::new();
         for call in calls {
             match call {
-                Call::Submit(batch, _) => keys
-                    .extend(batch.iter().filter_map(|s| Some((s.task.user.clone(), s.task.idempotency_key.clone()?)))),
-                Call::Commit(batch, _) => batch.iter().for_each(|c| self.scopes_of(c, &mut scopes)),
+                Call::Submit(batch, _) => keys.extend(
+                    batch.iter().filter_map(|(s, _)| Some((s.task.user.clone(), s.task.idempotency_key.clone()?))),
+                ),
+                Call::Commit(batch, _) => batch.iter().for_each(|(c, _)| self.scopes_of(c, &mut scopes)),
                 Call::Claim(..)
                 | Call::Expire(..)
                 | Call::Renew(..)
