@@ -22,8 +22,9 @@ use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::link::SessionLink;
 use abca_core::session::LogRecord;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
-    Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome, TaskStore,
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome,
+    TaskStore,
 };
 use abca_core::task::{Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp};
@@ -263,5 +264,13 @@ impl TaskStore for Counted {
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.counts.add("next_due");
         self.inner.next_due().await
+    }
+
+    async fn rung(&self) {
+        self.inner.rung().await;
+    }
+
+    fn operator(&self) -> &dyn OperatorStore {
+        self.inner.operator()
     }
 }

@@ -70,6 +70,10 @@ event_types! {
     PendingUploadExpired = "pending_upload_expired";
     /// Attachments arrived.
     UploadsConfirmed = "uploads_confirmed";
+    /// No program can carry on with the task; it is put aside until an operator revives or discards it: `reason`.
+    TaskDeadLettered = "task_dead_lettered";
+    /// An operator made a dead letter due again.
+    TaskRevived = "task_revived";
     /// A gate was decided.
     ApprovalDecisionRecorded = "approval_decision_recorded";
     /// The first event of every session: which walls hold: `walls`.

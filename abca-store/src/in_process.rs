@@ -6,8 +6,9 @@ use abca_core::event::Event;
 use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
-    Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreModel, Submit, SubmitOutcome, TaskStore,
+    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, Counts, DeadLetter, EventQuery, FeedPage,
+    FeedQuery, ListQuery, LogQuery, NewSignal, OperatorStore, Release, Renewal, SignalOutcome, SlotUsage,
+    StoreCapabilities, StoreError, StoreModel, Submit, SubmitOutcome, TaskStore,
 };
 use abca_core::task::{Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
@@ -103,5 +104,43 @@ impl TaskStore for InProcess {
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.model().next_due())
+    }
+    fn operator(&self) -> &dyn OperatorStore {
+        self
+    }
+}
+
+#[async_trait]
+impl OperatorStore for InProcess {
+    async fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
+        self.model().feed(query)
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        Ok(self.model().counts(now))
+    }
+
+    async fn place(&self, task: TaskId) -> Result<Option<u64>, StoreError> {
+        Ok(self.model().place(task))
+    }
+
+    async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.model().purge(ended_before, limit))
+    }
+
+    async fn bury(&self, batch: &[Burial]) -> Result<Vec<bool>, StoreError> {
+        Ok(self.model().bury(batch))
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.model().dead_letters(limit))
+    }
+
+    async fn revive(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.model().revive(task, now))
+    }
+
+    async fn discard(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.model().discard(task, now))
     }
 }

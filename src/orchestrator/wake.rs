@@ -251,4 +251,12 @@ impl TaskStore for Wake {
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.next_due().await
     }
+
+    async fn rung(&self) {
+        self.inner.rung().await;
+    }
+
+    fn operator(&self) -> &dyn OperatorStore {
+        self.inner.operator()
+    }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod model;
+mod operator;
 mod row;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::time::Timestamp;
 
 pub use check::{check_append, check_change, check_commits, check_submit};
 pub use model::StoreModel;
+pub use operator::{Burial, Counts, DeadLetter, FeedCursor, FeedPage, FeedQuery, OperatorStore, REASON_CHARS};
 pub use row::{Applied, COMMITS_KEPT, CommitVerdict, FARTHEST, Lease, NUDGES_PENDING, Slots, TaskRow};
 
 adapter_error! {
@@ -39,6 +41,8 @@ adapter_error! {
         Incompatible = "incompatible", false;
         /// The caller broke the contract, e.g. a transition outside the table.
         Invalid = "invalid", false;
+        /// This store cannot do that; the message says what to use instead.
+        Unsupported = "not supported", false;
     }
 }
 
@@ -50,12 +54,28 @@ pub struct StoreCapabilities {
     pub durable: bool,
     /// Several processes may use it at once.
     pub shared: bool,
+    /// It can read the events of all tasks in one order ([`OperatorStore::feed`]).
+    pub feed: bool,
+    /// The rest of [`OperatorStore`] works; else its calls answer [`StoreErrorKind::Unsupported`].
+    pub operator: bool,
 }
 
 impl StoreCapabilities {
-    /// All said.
+    /// With everything for operators.
     pub const fn new(durable: bool, shared: bool) -> Self {
-        Self { durable, shared }
+        Self { durable, shared, feed: true, operator: true }
+    }
+
+    /// Without a feed.
+    #[must_use]
+    pub const fn without_feed(self) -> Self {
+        Self { feed: false, ..self }
+    }
+
+    /// Without anything for operators.
+    #[must_use]
+    pub const fn without_operator(self) -> Self {
+        Self { feed: false, operator: false, ..self }
     }
 }
 
@@ -278,6 +298,10 @@ pub struct ListQuery {
     pub statuses: Vec<TaskStatus>,
     /// Only on this repository.
     pub repo: Option<String>,
+    /// Only tasks minted at this moment or later ([`TaskId::minted_at`]).
+    pub since: Option<Timestamp>,
+    /// Only tasks minted before this moment.
+    pub until: Option<Timestamp>,
     /// Only tasks older than this one: the last of the page before.
     pub before: Option<TaskId>,
     /// At most so many.
@@ -377,11 +401,33 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 
     /// When the next task becomes due or the next lease expires; `None` when nothing waits for time.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Returns when another process may have made a task due: sometimes late, sometimes for nothing, and never where a store
+    /// has no such bell. Correctness does not depend on it: due times are looked at all the same.
+    async fn rung(&self) {
+        std::future::pending().await
+    }
+
+    /// What operators and reports ask.
+    fn operator(&self) -> &dyn OperatorStore;
 }
 
 /// Whether a scope with these limits may be taken: shared by stores, so that they agree.
 pub fn may_take(limit: &SlotLimit, holders: usize, earlier_waits: bool) -> bool {
     u32::try_from(holders).is_ok_and(|h| h < limit.cap) && !(limit.fifo && earlier_waits)
+}
+
+impl ListQuery {
+    /// Whether a task is asked for: what every store's answer agrees with.
+    pub fn asks_for(&self, task: &Task) -> bool {
+        let minted = task.id.minted_at();
+        self.user.as_ref().is_none_or(|u| task.user == *u)
+            && (self.statuses.is_empty() || self.statuses.contains(&task.status))
+            && self.repo.as_ref().is_none_or(|r| task.spec.repo.as_ref().is_some_and(|x| x.to_string() == *r))
+            && self.since.is_none_or(|t| minted >= t)
+            && self.until.is_none_or(|t| minted < t)
+            && self.before.is_none_or(|b| task.id < b)
+    }
 }
 
 /// De-duplication of wake-ups, so that a signal's id is a function of its content.

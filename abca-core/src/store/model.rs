@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, CommitVerdict, EventQuery, FARTHEST, ListQuery, LogQuery,
-    NewSignal, Release, Renewal, SignalOutcome, SlotUsage, Slots, StoreError, Submit, SubmitOutcome, TaskRow,
-    check_append, check_commits, check_submit,
+    Append, AppendOutcome, Applied, Burial, ClaimQuery, Commit, CommitOutcome, CommitVerdict, Counts, DeadLetter,
+    EventQuery, FARTHEST, FeedCursor, FeedPage, FeedQuery, ListQuery, LogQuery, NewSignal, Release, Renewal,
+    SignalOutcome, SlotUsage, Slots, StoreError, StoreErrorKind, Submit, SubmitOutcome, TaskRow, check_append,
+    check_commits, check_submit,
 };
 use crate::event::{Event, NewEvent};
 use crate::id::{EventSeq, IdempotencyKey, SessionId, TaskId, UserId, WorkerId};
@@ -26,6 +27,21 @@ pub struct StoreModel {
     keys: BTreeMap<(UserId, IdempotencyKey), TaskId>,
     due: BTreeSet<(Timestamp, u64)>,
     places: Places,
+    told: Told,
+}
+
+/// Every event in the order of its telling: whose it is, and its place among that task's.
+#[derive(Debug, Default, Clone)]
+struct Told {
+    last: u64,
+    by_number: BTreeMap<u64, (TaskId, usize)>,
+}
+
+impl Told {
+    fn push(&mut self, task: TaskId, place: usize) {
+        self.last = self.last.saturating_add(1);
+        self.by_number.insert(self.last, (task, place));
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -60,7 +76,7 @@ type Room = (SlotScope, UserId, Timestamp);
 type Indexed = (Option<Timestamp>, bool, bool);
 
 fn indexed(row: &TaskRow) -> Indexed {
-    (row.claimable_from(), row.snapshot.task.status.is_waiting(), row.denied)
+    (row.claimable_from(), row.waits(), row.denied)
 }
 
 fn number(n: usize) -> u64 {
@@ -72,9 +88,10 @@ fn size(n: u64) -> usize {
 }
 
 impl Entry {
-    fn tell(&mut self, first: u64, events: &[NewEvent]) {
+    fn tell(&mut self, told: &mut Told, first: u64, events: &[NewEvent]) {
         let task_id = self.row.snapshot.id();
         for (seq, e) in (first..).zip(events) {
+            told.push(task_id, self.events.len());
             self.events.push(Event {
                 task_id,
                 seq: EventSeq(seq),
@@ -123,7 +140,7 @@ impl StoreModel {
             self.keys.insert(key, task.id);
         }
         let mut entry = Entry { row, events: Vec::new(), log: Vec::new() };
-        entry.tell(1, &submit.events);
+        entry.tell(&mut self.told, 1, &submit.events);
         reindex(&mut self.due, &mut self.places, (None, false, false), &entry.row);
         let snapshot = entry.boxed();
         self.tasks.insert(task.id, entry);
@@ -159,7 +176,7 @@ impl StoreModel {
             CommitVerdict::Fenced => CommitOutcome::Fenced,
             CommitVerdict::SlotDenied(scope) => CommitOutcome::SlotDenied(scope),
             CommitVerdict::Applied(done) => {
-                entry.tell(done.first_event, &commit.change.events);
+                entry.tell(&mut self.told, done.first_event, &commit.change.events);
                 for scope in done.taken.iter() {
                     self.places.held.entry(scope.clone()).or_default().push(commit.task);
                 }
@@ -283,7 +300,7 @@ impl StoreModel {
             return AppendOutcome::Exists { len: entry.row.log_len, same };
         }
         let first = entry.row.append(append);
-        entry.tell(first, &append.events);
+        entry.tell(&mut self.told, first, &append.events);
         entry.log.extend(append.records.iter().cloned());
         AppendOutcome::Appended { len: entry.row.log_len, quiet: entry.row.is_quiet() }
     }
@@ -318,12 +335,7 @@ impl StoreModel {
     /// See [`super::TaskStore::list`].
     pub fn list(&self, query: &ListQuery) -> Vec<Task> {
         let newest_first = self.tasks.values().rev().map(|e| &e.row.snapshot.task);
-        let asked = |t: &&Task| {
-            query.user.as_ref().is_none_or(|u| t.user == *u)
-                && (query.statuses.is_empty() || query.statuses.contains(&t.status))
-                && query.repo.as_ref().is_none_or(|r| t.spec.repo.as_ref().is_some_and(|x| x.to_string() == *r))
-                && query.before.is_none_or(|b| t.id < b)
-        };
+        let asked = |t: &&Task| query.asks_for(t);
         newest_first.filter(asked).take(query.limit).cloned().collect()
     }
 
@@ -338,6 +350,139 @@ impl StoreModel {
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at)
     }
+
+    /// See [`super::OperatorStore::feed`].
+    ///
+    /// # Errors
+    /// [`super::StoreErrorKind::Invalid`] for a cursor that was not given here.
+    pub fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
+        let after: u64 = match query.after.0.as_str() {
+            "" => 0,
+            text => text.parse().map_err(|_| invalid_cursor(&query.after))?,
+        };
+        let later = self.told.by_number.range((Bound::Excluded(after), Bound::Unbounded)).take(query.limit);
+        let mut next = query.after.clone();
+        let mut events = Vec::new();
+        for (number, (task, place)) in later {
+            next = FeedCursor(number.to_string());
+            events.extend(self.tasks.get(task).and_then(|e| e.events.get(*place)).cloned());
+        }
+        Ok(FeedPage { events, next })
+    }
+
+    /// See [`super::OperatorStore::counts`].
+    pub fn counts(&self, now: Timestamp) -> Counts {
+        let mut counts = Counts::default();
+        for row in self.tasks.values().map(|e| &e.row) {
+            let n = counts.by_status.entry(row.snapshot.task.status).or_default();
+            *n = n.saturating_add(1);
+            counts.dead = counts.dead.saturating_add(u64::from(row.dead.is_some()));
+            if row.is_due(now) {
+                counts.due = counts.due.saturating_add(1);
+                let since = row.claimable_from();
+                counts.oldest_due = counts.oldest_due.into_iter().chain(since).min();
+            }
+        }
+        counts
+    }
+
+    /// See [`super::OperatorStore::place`].
+    pub fn place(&self, task: TaskId) -> Option<u64> {
+        let row = self.tasks.get(&task).map(|e| &e.row).filter(|r| r.waits())?;
+        let before = self.orders.range(..row.order).filter_map(|(_, id)| self.tasks.get(id)).map(|e| &e.row);
+        Some(number(before.filter(|r| r.waits() && r.user() == row.user()).count()))
+    }
+
+    /// See [`super::OperatorStore::purge`].
+    pub fn purge(&mut self, ended_before: Timestamp, limit: usize) -> u64 {
+        let ended = |e: &&Entry| e.row.is_terminal() && e.row.snapshot.task.updated_at < ended_before;
+        let old = self.orders.values().filter_map(|id| self.tasks.get(id)).filter(ended).take(limit);
+        let old: Vec<TaskId> = old.map(|e| e.row.snapshot.id()).collect();
+        for id in &old {
+            self.remove(*id);
+        }
+        number(old.len())
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<Entry> {
+        let entry = self.tasks.remove(&id)?;
+        let task = &entry.row.snapshot.task;
+        self.orders.remove(&entry.row.order);
+        if let Some(key) = &task.idempotency_key {
+            self.keys.remove(&(task.user.clone(), key.clone()));
+        }
+        self.told.by_number.retain(|_, (task, _)| *task != id);
+        Some(entry)
+    }
+
+    /// See [`super::OperatorStore::bury`].
+    pub fn bury(&mut self, batch: &[Burial]) -> Vec<bool> {
+        let mut rooms = BTreeMap::new();
+        let buried = batch.iter().map(|b| self.bury_one(b, &mut rooms)).collect();
+        for (scope, (user, now)) in rooms {
+            self.wake((scope, user, now));
+        }
+        buried
+    }
+
+    fn bury_one(&mut self, burial: &Burial, rooms: &mut BTreeMap<SlotScope, (UserId, Timestamp)>) -> bool {
+        let Some(entry) = self.tasks.get_mut(&burial.task) else { return false };
+        let (before, first) = (indexed(&entry.row), entry.row.events.saturating_add(1));
+        let Some(event) = entry.row.bury(burial) else { return false };
+        entry.tell(&mut self.told, first, &[event]);
+        reindex(&mut self.due, &mut self.places, before, &entry.row);
+        let left = Applied { left_queue: before.1, ..Applied::default() };
+        for scope in entry.row.rooms(&left) {
+            rooms.insert(scope, (entry.row.user().clone(), burial.now));
+        }
+        true
+    }
+
+    /// See [`super::OperatorStore::dead_letters`].
+    pub fn dead_letters(&self, limit: usize) -> Vec<DeadLetter> {
+        let letter = |row: &TaskRow| {
+            let (reason, since) = row.dead.clone()?;
+            Some((since, row.order, DeadLetter { task: row.snapshot.id(), reason, since }))
+        };
+        let mut letters: Vec<_> = self.tasks.values().filter_map(|e| letter(&e.row)).collect();
+        letters.sort_by_key(|(since, order, _)| (*since, *order));
+        letters.into_iter().map(|(_, _, letter)| letter).take(limit).collect()
+    }
+
+    /// See [`super::OperatorStore::revive`].
+    pub fn revive(&mut self, task: TaskId, now: Timestamp) -> bool {
+        let Some(entry) = self.tasks.get_mut(&task) else { return false };
+        let (before, first) = (indexed(&entry.row), entry.row.events.saturating_add(1));
+        let Some(event) = entry.row.revive(now) else { return false };
+        entry.tell(&mut self.told, first, &[event]);
+        reindex(&mut self.due, &mut self.places, before, &entry.row);
+        true
+    }
+
+    /// See [`super::OperatorStore::discard`].
+    pub fn discard(&mut self, task: TaskId, now: Timestamp) -> bool {
+        if self.tasks.get(&task).is_none_or(|e| e.row.dead.is_none()) {
+            return false;
+        }
+        let Some(entry) = self.remove(task) else { return false };
+        for scope in &entry.row.snapshot.held {
+            if let Some(holders) = self.places.held.get_mut(scope) {
+                holders.retain(|id| *id != task);
+                if holders.is_empty() {
+                    self.places.held.remove(scope);
+                }
+            }
+        }
+        for scope in &entry.row.snapshot.held {
+            self.wake((scope.clone(), entry.row.user().clone(), now));
+        }
+        true
+    }
+}
+
+fn invalid_cursor(cursor: &FeedCursor) -> StoreError {
+    let message = format!("`{cursor}` is not a cursor of this store's events: begin without one");
+    StoreError::new(StoreErrorKind::Invalid, "feed", message)
 }
 
 fn reindex(due: &mut BTreeSet<(Timestamp, u64)>, places: &mut Places, before: Indexed, row: &TaskRow) {

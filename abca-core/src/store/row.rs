@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Append, ClaimQuery, Commit, LeaseChange, NewSignal, Release, Renewal, SignalOutcome, StoreError, Submit,
-    check_change, may_take,
+    Append, Burial, ClaimQuery, Commit, LeaseChange, NewSignal, REASON_CHARS, Release, Renewal, SignalOutcome,
+    StoreError, Submit, check_change, may_take,
 };
+use crate::event::{EventType, NewEvent};
 use crate::id::{SessionId, SignalId, UserId, WorkerId};
 use crate::session::{LogEntry, LogRecord};
 use crate::task::{OwedEffect, SessionPhase, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot};
@@ -55,6 +56,8 @@ pub struct TaskRow {
     pub commits: Vec<u128>,
     /// Every signal it ever accepted.
     pub seen: BTreeSet<SignalId>,
+    /// It was put aside: why, and since when.
+    pub dead: Option<(String, Timestamp)>,
 }
 
 /// How full scopes are, as a commit sees it.
@@ -128,6 +131,7 @@ impl TaskRow {
             log_len: 0,
             commits: Vec::new(),
             seen: BTreeSet::new(),
+            dead: None,
         }
     }
 
@@ -148,7 +152,7 @@ impl TaskRow {
 
     /// From when on it may be claimed; `None` for never by itself.
     pub fn claimable_from(&self) -> Option<Timestamp> {
-        earliest(self.due, self.lease.map(|l| l.until)).filter(|_| !self.is_terminal())
+        earliest(self.due, self.lease.map(|l| l.until)).filter(|_| !self.is_terminal() && self.dead.is_none())
     }
 
     /// Whether anybody may claim it now. What is further ahead than [`FARTHEST`] counts as past.
@@ -158,7 +162,7 @@ impl TaskRow {
 
     /// Whether a worker that names this task may have it: it is not in somebody's hands.
     pub fn is_free(&self, now: Timestamp) -> bool {
-        !self.is_terminal() && (self.lease.is_none() || self.is_due(now))
+        !self.is_terminal() && self.dead.is_none() && (self.lease.is_none() || self.is_due(now))
     }
 
     /// Whether a claim that names no task may have it, once it is due.
@@ -225,6 +229,38 @@ impl TaskRow {
         true
     }
 
+    /// Whether it waits for slots, and holds up those behind it.
+    pub const fn waits(&self) -> bool {
+        self.snapshot.task.status.is_waiting() && self.dead.is_none()
+    }
+
+    /// Puts it aside; answers what it tells, numbered from one more than [`TaskRow::events`] was. `None` when it is not its
+    /// holder's to put aside.
+    pub fn bury(&mut self, burial: &Burial) -> Option<NewEvent> {
+        if self.snapshot.epoch != burial.epoch || self.is_terminal() || self.dead.is_some() {
+            return None;
+        }
+        let reason: String = burial.reason.chars().take(REASON_CHARS).collect();
+        self.snapshot.epoch = self.snapshot.epoch.saturating_add(1);
+        self.snapshot.revision = self.snapshot.revision.saturating_add(1);
+        self.lease = None;
+        self.due = None;
+        self.woken = None;
+        self.denied = false;
+        self.events = self.events.saturating_add(1);
+        self.dead = Some((reason.clone(), burial.now));
+        Some(NewEvent::new(EventType::TaskDeadLettered, burial.now).with("reason", reason))
+    }
+
+    /// Takes it up again, due at once; answers what it tells, as [`TaskRow::bury`]. `None` when it is no dead letter.
+    pub fn revive(&mut self, now: Timestamp) -> Option<NewEvent> {
+        self.dead.take()?;
+        self.due = Some(now);
+        self.snapshot.revision = self.snapshot.revision.saturating_add(1);
+        self.events = self.events.saturating_add(1);
+        Some(NewEvent::new(EventType::TaskRevived, now))
+    }
+
     /// How many more tasks like this one could be admitted now: the least over its scopes.
     pub fn room(&self, slots: &impl Slots) -> usize {
         self.limits().iter().map(|l| free(l, slots)).min().unwrap_or(usize::MAX)
@@ -268,6 +304,7 @@ impl TaskRow {
 
     fn expects(&self, session: &SessionId, phases: &[SessionPhase]) -> bool {
         !self.is_terminal()
+            && self.dead.is_none()
             && self.snapshot.task.session.as_ref().is_some_and(|s| s.id == *session && phases.contains(&s.phase))
     }
 

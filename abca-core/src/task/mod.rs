@@ -5,6 +5,7 @@ mod builder;
 mod change;
 mod decide;
 mod liveness;
+mod parts;
 mod record;
 mod scope;
 mod snapshot;
@@ -16,6 +17,7 @@ pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTE
 pub use change::apply;
 pub use decide::{Backend, decide};
 pub use liveness::{Liveness, judge};
+pub use parts::{FixedPart, MovingPart};
 pub use record::{
     CancelRequest, CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, PullRequestRef, SessionPhase,
     SessionRecord, SessionReport, StopCause, Stopping, Task, Unprepared, Verdict, Verification,

@@ -14,8 +14,9 @@ use crate::event::Event;
 use crate::id::{IdempotencyKey, SessionId, TaskId, UserId, WorkerId};
 use crate::session::LogRecord;
 use crate::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
-    Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit, SubmitOutcome, TaskStore,
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit,
+    SubmitOutcome, TaskStore,
 };
 use crate::task::{Snapshot, Task};
 use crate::time::Timestamp;
@@ -246,6 +247,14 @@ impl TaskStore for ChaosStore {
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.next_due().await
+    }
+
+    async fn rung(&self) {
+        self.inner.rung().await;
+    }
+
+    fn operator(&self) -> &dyn OperatorStore {
+        self.inner.operator()
     }
 }
 

@@ -4,6 +4,7 @@ mod bodies;
 mod call;
 mod error;
 mod open;
+mod operator;
 mod read;
 mod rows;
 mod schema;
@@ -20,8 +21,9 @@ use abca_core::event::Event;
 use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal, Release,
-    Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit, SubmitOutcome, TaskStore,
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit,
+    SubmitOutcome, TaskStore,
 };
 use abca_core::task::{Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
@@ -130,7 +132,7 @@ impl TaskStore for Sqlite {
     }
 
     fn capabilities(&self) -> StoreCapabilities {
-        StoreCapabilities::new(true, true)
+        StoreCapabilities::new(true, true).without_operator()
     }
 
     async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
@@ -207,5 +209,9 @@ impl TaskStore for Sqlite {
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         read::next_due(&self.readers).await
+    }
+
+    fn operator(&self) -> &dyn OperatorStore {
+        self
     }
 }

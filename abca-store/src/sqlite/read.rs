@@ -63,7 +63,7 @@ pub(super) async fn log(pool: &SqlitePool, query: &LogQuery) -> Result<Vec<(u64,
 }
 
 pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<Vec<Task>, StoreError> {
-    let mut sql = String::from("SELECT id, record FROM task WHERE id < ?1");
+    let mut sql = String::from("SELECT id, record FROM task WHERE id < ?1 AND id >= ?6");
     if query.user.is_some() {
         sql.push_str(" AND user = ?2");
     }
@@ -79,13 +79,17 @@ pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<V
     }
     sql.push_str(" ORDER BY id DESC LIMIT ?5 + 0");
     // Ids are of 0-9 and A-Z: `~` is behind them all.
-    let before = query.before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+    let first_of = |t: Timestamp| TaskId::from_parts(t, 0).to_string();
+    let before = query.before.map(|id| id.to_string()).into_iter().chain(query.until.map(first_of)).min();
+    let before = before.unwrap_or_else(|| "~".to_owned());
+    let since = query.since.map(first_of).unwrap_or_default();
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(before)
         .bind(query.user.as_ref().map(|u| u.as_str()))
         .bind(query.repo.as_deref())
         .bind(list(&query.statuses))
         .bind(limit(query.limit))
+        .bind(since)
         .fetch_all(pool)
         .await
         .map_err(|e| convert("list", e))?;

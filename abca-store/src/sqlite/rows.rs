@@ -100,6 +100,7 @@ pub(super) fn task_row(op: &'static str, row: &SqliteRow) -> Result<TaskRow, Sto
         log_len: unsigned(column(row, op, 13)?),
         commits: commits.collect::<Result<_, _>>().map_err(|e| corrupt(op, &what("the commits"), e))?,
         seen,
+        dead: None,
     })
 }
 

@@ -4,6 +4,7 @@ mod commits;
 mod keeping;
 mod leases;
 mod logs;
+mod operators;
 mod reads;
 mod signals;
 mod slots;
@@ -54,6 +55,8 @@ enum Needs {
     Nothing,
     Durable,
     Shared,
+    Feed,
+    Operator,
 }
 
 macro_rules! suite {
@@ -161,11 +164,24 @@ suite! {
     reads {
         Nothing tasks_are_listed_newest_first_in_pages,
         Nothing lists_are_filtered,
+        Nothing lists_are_cut_by_time,
         Nothing a_task_is_found_by_its_key,
         Nothing loads_answer_in_order,
         Nothing any_text_survives,
         Nothing large_values_survive,
         Nothing slots_are_reported,
+    }
+    operators {
+        Feed every_event_is_fed_once,
+        Feed a_foreign_cursor_is_refused,
+        Operator tasks_are_counted,
+        Operator a_waiting_task_has_a_place_among_its_users,
+        Operator ended_tasks_are_purged_whole,
+        Operator a_buried_task_is_nobodys,
+        Operator only_the_holder_buries,
+        Operator a_buried_task_lets_the_next_pass,
+        Operator a_revived_task_goes_on_where_it_was,
+        Operator a_discarded_task_is_gone_and_its_slots_are_free,
     }
     keeping {
         Durable everything_survives_reopening,
@@ -187,6 +203,8 @@ pub async fn run(harness: &dyn StoreHarness, skips: &[&str]) -> StoreReport {
             Needs::Nothing => true,
             Needs::Durable => capabilities.durable,
             Needs::Shared => capabilities.shared,
+            Needs::Feed => capabilities.feed,
+            Needs::Operator => capabilities.operator,
         };
         match (able, skips.contains(case)) {
             (true, false) => {

@@ -3,10 +3,11 @@
 use super::super::fixtures::{admit, at, limit, note, submit, task, task_id, task_with_slots, user};
 use super::{StoreHarness, add, applied, events, live, load, submitted, take};
 use crate::event::{EventType, NewEvent};
-use crate::id::IdempotencyKey;
+use crate::id::{IdempotencyKey, TaskId};
 use crate::session::{LogEntry, LogRecord};
 use crate::store::{Append, EventQuery, ListQuery, LogQuery};
-use crate::task::TaskStatus;
+use crate::task::{Task, TaskStatus};
+use crate::time::Timestamp;
 
 pub(super) async fn tasks_are_listed_newest_first_in_pages(h: &dyn StoreHarness) {
     let store = h.fresh().await;
@@ -44,8 +45,8 @@ pub(super) async fn lists_are_filtered(h: &dyn StoreHarness) {
             user: user_name.map(user),
             statuses: statuses.to_vec(),
             repo: repo.map(str::to_owned),
-            before: None,
             limit: 100,
+            ..ListQuery::default()
         };
         let tasks = store.list(&query).await.unwrap();
         tasks.into_iter().map(|t| (1..10).find(|n| task_id(*n) == t.id).unwrap()).collect::<Vec<u64>>()
@@ -56,6 +57,23 @@ pub(super) async fn lists_are_filtered(h: &dyn StoreHarness) {
     assert_eq!(list(None, &[TaskStatus::Submitted], Some("acme/other")).await, [6, 5]);
     assert_eq!(list(Some("ann"), &[TaskStatus::Submitted], Some("acme/app")).await, [3, 1]);
     assert_eq!(list(Some("nobody"), &[], None).await, [0u64; 0]);
+}
+
+pub(super) async fn lists_are_cut_by_time(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let id = |ms| TaskId::from_parts(Timestamp::from_millis(ms), 7);
+    for ms in [1_000, 2_000, 2_001, 3_000] {
+        add(&store, Task { id: id(ms), ..task(1) }).await;
+    }
+    let list = async |since: Option<i64>, until: Option<i64>, before: Option<i64>| {
+        let (since, until) = (since.map(Timestamp::from_millis), until.map(Timestamp::from_millis));
+        let query = ListQuery { since, until, before: before.map(id), limit: 9, ..ListQuery::default() };
+        store.list(&query).await.unwrap().into_iter().map(|t| t.id.minted_at().as_millis()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(Some(2_000), None, None).await, [3_000, 2_001, 2_000]);
+    assert_eq!(list(None, Some(2_001), None).await, [2_000, 1_000]);
+    assert_eq!(list(Some(1_001), Some(3_000), Some(2_001)).await, [2_000]);
+    assert_eq!(list(Some(3_001), None, None).await, [0i64; 0]);
 }
 
 pub(super) async fn a_task_is_found_by_its_key(h: &dyn StoreHarness) {
