@@ -11,7 +11,8 @@ use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, LeaseChange, ListQuery, LogQuery, NewSignal,
-    Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome, TaskStore,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome,
+    TaskStore,
 };
 use abca_core::task::{SlotChange, Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
