@@ -13,12 +13,12 @@ use abca_core::{Clock, IdSource, TaskId, UserId};
 use crate::builder::Builder;
 use crate::error::{Error, ErrorKind};
 use crate::handle::TaskHandle;
-use crate::link::LinkServer;
+use crate::link::{LinkSecret, LinkServer};
 use crate::orchestrator::{Bell, Drained, Worker};
 use crate::state::StateDir;
 
 /// Most tasks that a list answers when nobody says how many.
-const LIST: usize = 100;
+pub(crate) const LIST: usize = 100;
 
 /// A place where tasks live and, unless told otherwise, are worked on. Cheap to clone.
 ///
@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) user: UserId,
     pub(crate) platform: PlatformDefaults,
+    pub(crate) secret: LinkSecret,
     pub(crate) state: Option<StateDir>,
     pub(crate) worker: Option<Worker>,
     pub(crate) server: Option<LinkServer>,

@@ -275,6 +275,11 @@ impl Builder {
             None => default_store(state.as_ref()).await?,
         };
         let store: Arc<dyn TaskStore> = Arc::new(Wake::new(store, bell.clone()));
+        let secret = match &state {
+            Some(state) => LinkSecret::open(&state.link_secret(), &*ids)
+                .map_err(|e| Error::new(ErrorKind::State, e.to_string()).with_source(e))?,
+            None => LinkSecret::random(&*ids),
+        };
         let mut inner = Inner {
             store: store.clone(),
             bell: bell.clone(),
@@ -282,6 +287,7 @@ impl Builder {
             ids: ids.clone(),
             user,
             platform: self.platform,
+            secret: secret.clone(),
             state: state.clone(),
             worker: None,
             server: None,
@@ -289,11 +295,6 @@ impl Builder {
         };
         if self.worker.unwrap_or(true) {
             let link = Arc::new(StoreLink::new(store.clone(), clock.clone(), bell.clone()));
-            let secret = match &state {
-                Some(state) => LinkSecret::open(&state.link_secret(), &*ids)
-                    .map_err(|e| Error::new(ErrorKind::State, e.to_string()).with_source(e))?,
-                None => LinkSecret::random(&*ids),
-            };
             // What the embedder made himself cannot cross into a session's own process.
             let own_parts = self.model.is_some() || self.git.is_some() || self.policy.is_some();
             let git = match self.git {

@@ -103,6 +103,7 @@ impl From<StoreError> for Error {
         let kind = match error.kind() {
             StoreErrorKind::Corrupt | StoreErrorKind::Incompatible => ErrorKind::State,
             StoreErrorKind::Invalid => ErrorKind::Internal,
+            StoreErrorKind::Unsupported => ErrorKind::Config,
             _ if error.is_retryable() => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         };

@@ -66,6 +66,10 @@ impl TaskHandle {
         Self { id, abca, since_submit: Some(Arc::new(ring)) }
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.abca
+    }
+
     /// The task's id: enough to find it again with [`crate::Abca::task`], from any process.
     pub const fn id(&self) -> TaskId {
         self.id

@@ -13,8 +13,10 @@ mod handle;
 mod init;
 pub mod link;
 mod models;
+mod operator;
 pub mod orchestrator;
 mod outcome;
+mod pages;
 mod preflight;
 pub mod session;
 mod sessions;
@@ -32,7 +34,9 @@ pub use forge::ForgeSettings;
 pub use handle::{CancelAnswer, EventStream, TaskHandle};
 pub use init::init;
 pub use models::ModelSettings;
+pub use operator::{Operator, QueuePlace};
 pub use outcome::{PartialWork, TaskOutcome};
+pub use pages::{ListCursor, TaskPage};
 pub use state::StateDir;
 
 /// The crates beneath, so that whoever brings parts of their own needs one dependency. Their versions move together.

@@ -76,6 +76,17 @@ pub(super) enum Command {
         /// The task's id
         task: String,
     },
+    /// Count tasks by state, and what is overdue
+    Stats,
+    /// Show events of all tasks, in one order
+    Feed(FeedArgs),
+    /// Dead letters: tasks that no worker can carry on with
+    Dead {
+        #[command(subcommand)]
+        command: DeadCommand,
+    },
+    /// Remove tasks that ended long ago, with their events and logs
+    Purge(PurgeArgs),
     /// Pull requests of the local forge
     Pr {
         #[command(subcommand)]
@@ -209,9 +220,65 @@ pub(super) struct ListArgs {
     /// Only tasks on this repository
     #[arg(long, value_name = "PATH")]
     pub(super) repo: Option<String>,
+    /// Only this user's tasks
+    #[arg(long, value_name = "NAME")]
+    pub(super) user: Option<String>,
+    /// Only tasks submitted then or later: 2026-11-23T08:00:00Z, or a time ago as 90m, 36h, 7d
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Only tasks submitted before then
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// The next page: what the page before gave
+    #[arg(long, value_name = "CURSOR")]
+    pub(super) after: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FeedArgs {
+    /// Only those after this cursor
+    #[arg(long, value_name = "CURSOR", default_value = "")]
+    pub(super) after: String,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) limit: usize,
+    /// Go on until Ctrl-C
+    #[arg(long)]
+    pub(super) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PurgeArgs {
+    /// Ended longer ago than this: 90m, 36h, 30d
+    #[arg(long, value_name = "AGE")]
+    pub(super) older_than: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadCommand {
+    /// List them, the longest dead first
+    List,
+    /// Let workers try one again, from where it stands
+    Revive {
+        /// The task's id
+        task: String,
+    },
+    /// End one as FAILED, wherever it stands
+    Fail {
+        /// The task's id
+        task: String,
+        /// Why, for whoever reads it later
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Remove one with everything of it, also when it cannot be read. There is no way back
+    Discard {
+        /// The task's id
+        task: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

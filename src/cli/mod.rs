@@ -7,12 +7,14 @@ mod args;
 mod common;
 mod demo;
 mod follow;
+mod operate;
 mod pr;
 mod room;
 mod run;
 mod show;
 mod sight;
 mod tasks;
+mod times;
 mod worker;
 
 use std::process::ExitCode;
@@ -85,6 +87,10 @@ async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Events { task, after, follow } => tasks::events(state, output, &task, after, follow).await,
         Command::Watch { task } => tasks::watch(state, output, &task).await,
         Command::Log { task } => tasks::log(state, output, &task).await,
+        Command::Stats => operate::stats(state, output).await,
+        Command::Feed(args) => operate::feed(state, output, args).await,
+        Command::Dead { command } => operate::dead(state, output, command).await,
+        Command::Purge(args) => operate::purge(state, output, args).await,
         Command::Pr { command } => pr::pr(state, output, command).await,
         Command::Completions { .. } => Ok(0),
     }

@@ -2,13 +2,14 @@
 
 use abca_core::git::PullRequest;
 use abca_core::session::{LogEntry, LogRecord};
+use abca_core::store::{Counts, DeadLetter};
 use abca_core::task::{CheckResult, PhaseTiming, Task, TaskStatus, Verdict, Verification};
 use abca_core::text::preview;
 use abca_core::{Millis, Timestamp};
 use comfy_table::{ContentArrangement, Table};
 
 use super::common::say;
-use crate::TaskOutcome;
+use crate::{QueuePlace, TaskOutcome};
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -65,7 +66,7 @@ fn short_path(path: &str) -> String {
 }
 
 /// One task.
-pub(super) fn task(task: &Task, now: Timestamp) {
+pub(super) fn task(task: &Task, place: Option<QueuePlace>, now: Timestamp) {
     let mut rows: Vec<(&str, String)> = vec![
         ("task", task.id.to_string()),
         (
@@ -81,6 +82,10 @@ pub(super) fn task(task: &Task, now: Timestamp) {
         ("workflow", format!("{}@{}", task.spec.workflow_id, task.spec.workflow_version)),
         ("attempt", format!("{} of {}", task.attempt, task.spec.limits.max_attempts)),
     ];
+    if let Some(place) = place {
+        let estimate = place.estimate_ms.map(|ms| format!(", perhaps {ms} to wait")).unwrap_or_default();
+        rows.push(("queue", format!("{} of this user's tasks before it{estimate}", place.ahead)));
+    }
     if let Some(model) = task.report.as_ref().and_then(|r| r.model.clone()).or(task.spec.model.clone()) {
         rows.push(("model", model));
     }
@@ -108,6 +113,31 @@ pub(super) fn task(task: &Task, now: Timestamp) {
         say(&format!("cost            {} in {} turns", report.cost, report.turns_completed));
         verification(&report.verification);
     }
+}
+
+/// How many tasks there are.
+pub(super) fn counts(counts: &Counts, now: Timestamp) {
+    let mut table = table(&["STATUS", "TASKS"]);
+    for (status, n) in &counts.by_status {
+        table.add_row([status.to_string(), n.to_string()]);
+    }
+    say(&table.trim_fmt());
+    let oldest = counts.oldest_due.map(|t| format!(", the oldest for {}", now.since(t))).unwrap_or_default();
+    say(&format!("due now: {}{oldest}", counts.due));
+    say(&format!("dead letters: {}", counts.dead));
+}
+
+/// Dead letters.
+pub(super) fn dead_letters(letters: &[DeadLetter], now: Timestamp) {
+    if letters.is_empty() {
+        say("no dead letters");
+        return;
+    }
+    let mut table = table(&["TASK", "DEAD FOR", "WHY"]);
+    for letter in letters {
+        table.add_row([letter.task.to_string(), now.since(letter.since).to_string(), preview(&letter.reason, 300)]);
+    }
+    say(&table.trim_fmt());
 }
 
 fn pairs(rows: &[(&str, String)]) {

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use abca_core::store::ListQuery;
 use abca_core::task::TaskStatus;
-use abca_core::{Clock, EventSeq};
+use abca_core::{Clock, EventSeq, UserId};
 use serde_json::json;
 
 use super::args::ListArgs;
 use super::common::{Failed, Interrupts, Output, find, looking, repo_name, say};
 use super::follow::{Followed, follow};
 use super::room::Room;
-use super::{is_json, print_json, run, show};
-use crate::CancelAnswer;
+use super::{is_json, print_json, run, show, times};
 use crate::clock::SystemClock;
 use crate::tell::tell;
+use crate::{CancelAnswer, ErrorKind, ListCursor};
 
 pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs) -> Result<u8, Failed> {
     let statuses: Vec<TaskStatus> = args
@@ -25,24 +25,38 @@ pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs)
         .collect::<Result<_, _>>()
         .map_err(|e| Failed::new(2, format!("{e}")))?;
     let repo = args.repo.as_deref().map(repo_name).transpose()?;
-    let abca = looking(state).await?;
-    let tasks = abca.list(ListQuery { statuses, repo, limit: args.limit, ..ListQuery::default() }).await?;
+    let user = args.user.map(UserId::new).transpose().map_err(|e| Failed::new(2, e.to_string()))?;
+    let now = SystemClock.now();
+    let time = |text: Option<String>| text.map(|t| times::moment(&t, now)).transpose();
+    let (since, until) = (time(args.since)?, time(args.until)?);
+    let query = ListQuery { user, statuses, repo, since, until, limit: args.limit, ..ListQuery::default() };
+    let Ok(after) = args.after.map(|text| text.parse::<ListCursor>()).transpose();
+    let page = looking(state).await?.page(query, after.as_ref()).await?;
     if is_json(output) {
-        print_json(&tasks)?;
+        print_json(&page)?;
     } else {
-        show::tasks(&tasks, SystemClock.now());
+        show::tasks(&page.tasks, now);
+        if let Some(next) = page.next {
+            tell(format_args!("there are more: --after {next}"));
+        }
     }
     Ok(0)
 }
 
 pub(super) async fn status(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
-    let record = find(&abca, task).await?.record().await?;
+    let handle = find(&abca, task).await?;
+    let record = handle.record().await?;
+    let place = match handle.place().await {
+        // A store of somebody's own need not be able to tell.
+        Err(error) if error.kind() == ErrorKind::Config => None,
+        other => other?,
+    };
     if is_json(output) {
         let class = record.failure.as_ref().map(abca_core::classify::classify_failure);
-        print_json(&json!({ "task": record, "error_classification": class }))?;
+        print_json(&json!({ "task": record, "queue": place, "error_classification": class }))?;
     } else {
-        show::task(&record, SystemClock.now());
+        show::task(&record, place, SystemClock.now());
     }
     Ok(0)
 }

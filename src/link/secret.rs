@@ -90,10 +90,12 @@ impl LinkSecret {
     }
 
     fn mac(&self, session: &SessionId) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        mac.update(b"session:");
-        mac.update(session.as_str().as_bytes());
-        mac
+        self.mac_for(b"session:").chain_update(session.as_str())
+    }
+
+    /// Signs for one purpose; its name keeps what is signed for one from passing for another.
+    pub(crate) fn mac_for(&self, purpose: &[u8]) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length").chain_update(purpose)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abca_core::compute::{ComputeErrorKind, ComputeStrategy, SessionView, StopSession};
-use abca_core::store::{Commit, CommitOutcome, LeaseChange, Release, StoreError, StoreErrorKind, TaskStore};
+use abca_core::store::{Burial, Commit, CommitOutcome, LeaseChange, Release, StoreError, StoreErrorKind, TaskStore};
 use abca_core::task::{
     Backend, Change, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, SessionPhase,
     SignalKind, Snapshot, Task, apply, decide,
@@ -86,8 +86,7 @@ impl Driver {
             }
             since_commit += 1;
             if since_commit > FUSE {
-                tracing::error!(task = %snap.id(), status = %snap.task.status, "decisions run in a circle; set aside");
-                return self.set_aside(&snap, AFTER_FAULT).await;
+                return self.bury(&snap, format!("decisions run in a circle in {}", snap.task.status)).await;
             }
             let now = self.clock.now();
             let step = match decide(&snap, &observations, &self.backend, now) {
@@ -179,8 +178,7 @@ impl Driver {
                     }
                 },
                 Err(error) => {
-                    tracing::error!(task = %snap.id(), %error, "the store refuses a commit; set aside");
-                    self.set_aside(snap, AFTER_FAULT).await;
+                    self.bury(snap, format!("the store refuses a commit: {error}")).await;
                     return Committed::Done;
                 }
             }
@@ -209,6 +207,21 @@ impl Driver {
     /// Back-off as data: the task is due later, whoever takes it then.
     async fn set_aside(&self, snap: &Snapshot, wait: Millis) {
         self.release(snap, Some(self.clock.now().after(wait))).await;
+    }
+
+    /// Makes a dead letter of a task that goes wrong the same way whoever drives it: it waits for an operator, not for a worker.
+    async fn bury(&self, snap: &Snapshot, reason: String) {
+        tracing::error!(task = %snap.id(), reason, "the task cannot go on; it is put aside as a dead letter");
+        if self.store.capabilities().operator {
+            let burial = Burial { task: snap.id(), epoch: snap.epoch, reason, now: self.clock.now() };
+            match self.store.operator().bury(&[burial]).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(task = %snap.id(), %error, "could not put a task aside; looking again later")
+                }
+            }
+        }
+        self.set_aside(snap, AFTER_FAULT).await;
     }
 
     // -- the world -----------------------------------------------------------------------------------------------

@@ -302,6 +302,7 @@ impl Work {
             look = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = rings.rung() => true,
+                () = self.driver.store.rung() => true,
                 Some(ended) = loops.join_next(), if room == 0 => {
                     ended.unwrap_or_else(|error| report(&error));
                     true

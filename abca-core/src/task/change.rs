@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Cause, Change, Effect, EffectKind, Failure, OwedEffect, SessionPhase, SignalKind, SlotChange, Snapshot, StopCause,
-    Stopping, Task, TaskStatus, Transition,
+    Cause, Change, Effect, EffectKind, Failure, FailureReason, OwedEffect, SessionPhase, SignalKind, SlotChange,
+    Snapshot, StopCause, Stopping, Task, TaskStatus, Transition,
 };
 use crate::classify::classify_failure;
 use crate::event::{EventType, NewEvent};
@@ -36,6 +36,19 @@ pub fn apply(snapshot: &Snapshot, change: &Change) -> Snapshot {
         SlotChange::Release => next.held.clear(),
     }
     next
+}
+
+/// Ends a task that an operator has given up, wherever it stands: whatever was owed is given up too, its slots are free.
+///
+/// Nobody asks its backend: the terminal event says `stop_unconfirmed` where a session may still run. That session is
+/// refused at its next word, and ends.
+pub fn fail_dead_letter(snapshot: &Snapshot, reason: &str, now: Timestamp) -> Change {
+    let runs = snapshot.task.session.as_ref().is_some_and(|s| s.phase != SessionPhase::Over);
+    let failure = Failure::new(FailureReason::Infrastructure, format!("given up by an operator: {reason}"));
+    Draft::new(snapshot, now)
+        .unconfirmed(runs.then_some("nobody asked the backend"))
+        .fail(Cause::FailedByOperator, failure)
+        .change
 }
 
 /// A change in the making.
@@ -199,4 +212,32 @@ impl<'a> Draft<'a> {
 /// A failure's reason as it is on the wire.
 pub(super) fn reason_value(failure: &Failure) -> Value {
     serde_json::to_value(failure.reason).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::check_change;
+    use crate::task::SessionPhase;
+    use crate::testing::fixtures;
+
+    #[test]
+    fn a_dead_letter_can_be_failed_wherever_it_stands() {
+        let now = Timestamp::from_millis(9);
+        for status in TaskStatus::ALL.into_iter().filter(|s| !s.is_terminal()) {
+            let mut s = fixtures::claimed(fixtures::task(1));
+            let started = fixtures::start_intent(&s, now);
+            s = apply(&s, &started);
+            s.task.status = status;
+            let change = fail_dead_letter(&s, "its row makes no sense", now);
+            assert_eq!(check_change(&s, &change).map_err(|e| e.to_string()), Ok(()), "{status}");
+            let after = apply(&s, &change);
+            assert_eq!((after.task.status, after.owed.len()), (TaskStatus::Failed, 0));
+            assert_eq!(after.task.session.map(|s| s.phase), Some(SessionPhase::Over));
+            assert!(
+                change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed")),
+                "a session may still run"
+            );
+        }
+    }
 }

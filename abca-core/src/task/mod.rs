@@ -14,7 +14,7 @@ mod status;
 mod submit;
 
 pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES};
-pub use change::apply;
+pub use change::{apply, fail_dead_letter};
 pub use decide::{Backend, decide};
 pub use liveness::{Liveness, judge};
 pub use parts::{FixedPart, MovingPart};

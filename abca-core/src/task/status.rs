@@ -140,6 +140,8 @@ pub enum Cause {
     UploadWindowExpired,
     /// Somebody cancelled, and nothing of the task runs any more.
     Cancelled,
+    /// An operator ended a dead letter: [`super::fail_dead_letter`].
+    FailedByOperator,
 }
 
 /// A row of the table.
@@ -168,25 +170,30 @@ macro_rules! table {
     };
 }
 
-/// Every transition that any code performs. `decide` is the only writer; the store refuses what is not here.
+/// Every transition that any code performs. `decide` is the only writer, but for [`Cause::FailedByOperator`]; the store refuses
+/// what is not here.
 pub const TRANSITIONS: &[Transition] = table! {
     PendingUploads => Submitted, UploadsConfirmed, UploadsConfirmed;
     PendingUploads => Cancelled, UploadWindowExpired, TaskCancelled;
     PendingUploads => Cancelled, Cancelled, TaskCancelled;
+    PendingUploads => Failed, FailedByOperator, TaskFailed;
     Submitted => Hydrating, Admitted, TaskAdmitted;
     Submitted => Queued, SlotDenied, AdmissionQueued;
     Submitted => Failed, PreparationFailed, TaskFailed;
     Submitted => TimedOut, DeadlinePassed, TaskTimedOut;
     Submitted => Cancelled, Cancelled, TaskCancelled;
+    Submitted => Failed, FailedByOperator, TaskFailed;
     Queued => Hydrating, Admitted, QueuePickup;
     Queued => TimedOut, DeadlinePassed, TaskTimedOut;
     Queued => Cancelled, Cancelled, TaskCancelled;
+    Queued => Failed, FailedByOperator, TaskFailed;
     Hydrating => Running, SessionRegistered, SessionStarted;
     Hydrating => Failed, PreparationFailed, TaskFailed;
     Hydrating => Failed, StartFailed, TaskFailed;
     Hydrating => Failed, SessionLost, TaskFailed;
     Hydrating => TimedOut, DeadlinePassed, TaskTimedOut;
     Hydrating => Cancelled, Cancelled, TaskCancelled;
+    Hydrating => Failed, FailedByOperator, TaskFailed;
     Running => AwaitingApproval, ApprovalRequested, AgentMilestone;
     Running => Finalizing, SessionReported, TaskFinalizing;
     Running => Hydrating, SessionLostRetry, SessionStartRetry;
@@ -195,6 +202,7 @@ pub const TRANSITIONS: &[Transition] = table! {
     Running => Failed, SessionLost, TaskFailed;
     Running => TimedOut, DeadlinePassed, TaskTimedOut;
     Running => Cancelled, Cancelled, TaskCancelled;
+    Running => Failed, FailedByOperator, TaskFailed;
     AwaitingApproval => Running, ApprovalDecided, ApprovalDecisionRecorded;
     AwaitingApproval => Finalizing, SessionReported, TaskFinalizing;
     AwaitingApproval => Hydrating, SessionLostRetry, SessionStartRetry;
@@ -203,10 +211,12 @@ pub const TRANSITIONS: &[Transition] = table! {
     AwaitingApproval => Failed, SessionLost, TaskFailed;
     AwaitingApproval => TimedOut, DeadlinePassed, TaskTimedOut;
     AwaitingApproval => Cancelled, Cancelled, TaskCancelled;
+    AwaitingApproval => Failed, FailedByOperator, TaskFailed;
     Finalizing => Completed, SessionEnded, TaskCompleted;
     Finalizing => Failed, SessionEnded, TaskFailed;
     Finalizing => TimedOut, DeadlinePassed, TaskTimedOut;
     Finalizing => Cancelled, Cancelled, TaskCancelled;
+    Finalizing => Failed, FailedByOperator, TaskFailed;
 };
 
 #[cfg(test)]

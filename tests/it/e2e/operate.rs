@@ -142,9 +142,9 @@ fn json_is_one_document_and_the_exit_status_says_how_it_ended() {
     let task = json["outcome"]["task_id"].as_str().unwrap();
 
     let list = place.run(["list", "--output", "json"]).json();
-    assert_eq!(list[0]["id"], task);
+    assert_eq!(list["tasks"][0]["id"], task);
     let status = place.run(["status", task, "--output", "json"]).json();
-    assert_eq!(status["task"], list[0]);
+    assert_eq!(status["task"], list["tasks"][0]);
     assert_eq!(place.run(["watch", task, "--output", "json"]).json(), json);
     assert_eq!(place.run(["pr", "show", task, "--output", "json"]).json(), json["pull_request"]);
     let log = place.run(["log", task, "--output", "json"]).json();
@@ -183,7 +183,7 @@ fn ctrl_c_cancels_and_keeps_the_work() {
             None
         } else {
             while place.tasks() == 0 {}
-            let task = place.run(["list", "--output", "json"]).json()[0]["id"].as_str().unwrap().to_owned();
+            let task = place.run(["list", "--output", "json"]).json()["tasks"][0]["id"].as_str().unwrap().to_owned();
             until(&place, &task, "agent_tool_call");
             Some(task)
         };

@@ -186,7 +186,7 @@ impl Place {
 
     /// How many tasks the state folder knows.
     pub(super) fn tasks(&self) -> usize {
-        self.run(["list", "--output", "json"]).json().as_array().unwrap().len()
+        self.run(["list", "--output", "json"]).json()["tasks"].as_array().unwrap().len()
     }
 }
 

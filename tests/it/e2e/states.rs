@@ -155,7 +155,7 @@ fn two_workers_on_one_folder_share_the_work_and_do_each_task_once() {
         super::place::Ran::from(worker.wait_with_output().unwrap()).ends(0);
     }
     let tasks = place.run(["list", "--output", "json"]).json();
-    for task in tasks.as_array().unwrap() {
+    for task in tasks["tasks"].as_array().unwrap() {
         assert_eq!((&task["status"], &task["attempt"]), (&"COMPLETED".into(), &1.into()), "{task:#}");
     }
     for repo in &repos {

@@ -62,7 +62,7 @@ async fn a_budget_without_a_price_is_refused_in_words() {
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(2), "{said}");
     assert!(said.contains("`--price IN,OUT`"), "{said}");
-    assert_eq!(place.json(&["list"]).await.as_array().map(Vec::len), Some(1));
+    assert_eq!(place.json(&["list"]).await["tasks"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]
