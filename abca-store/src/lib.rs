@@ -5,6 +5,8 @@
 //! | [`InProcess`] | – | no | no | tests, notebooks, tasks that may be forgotten |
 //! | [`Sqlite`] | `sqlite` (default) | yes | yes, on one machine | everything else on one machine |
 
+#[cfg(feature = "sqlite")]
+mod group;
 mod in_process;
 #[cfg(feature = "sqlite")]
 mod sqlite;

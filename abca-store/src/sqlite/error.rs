@@ -2,6 +2,8 @@
 
 use abca_core::store::{StoreError, StoreErrorKind};
 
+use crate::group::Trouble;
+
 /// SQLite's primary result code, when the error is SQLite's.
 pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
@@ -46,12 +48,7 @@ pub(super) fn convert(op: &'static str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind, op, format!("{advice} ({error})")).with_source(error)
 }
 
-/// Stored bytes that cannot be read.
-pub(super) fn corrupt(op: &'static str, what: &str, error: impl std::fmt::Display) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, op, format!("{what} cannot be read: {error}"))
-}
-
-/// The same error for one more caller.
-pub(super) fn again(op: &'static str, error: &StoreError) -> StoreError {
-    StoreError::new(error.kind(), op, error.message())
+/// An error of a transaction that is not at its end.
+pub(super) fn trouble(op: &'static str) -> impl FnOnce(sqlx::Error) -> Trouble {
+    move |e| convert(op, e).into()
 }

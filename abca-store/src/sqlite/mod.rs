@@ -1,39 +1,32 @@
 //! Tasks in one SQLite file, with one writer that commits in groups.
 
-mod bodies;
-mod call;
+mod engine;
 mod error;
 mod open;
 mod operator;
 mod read;
 mod rows;
 mod schema;
-mod shelf;
-mod transaction;
 mod write;
-mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::event::Event;
 use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal,
-    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit,
-    SubmitOutcome, TaskStore,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome,
+    TaskStore,
 };
 use abca_core::task::{Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
 use async_trait::async_trait;
 use sqlx::SqlitePool;
-use tokio::sync::{mpsc, oneshot};
 
-use bodies::Bodies;
-use call::{Beat, Call};
-use writer::{Message, Writer};
+use crate::group::Group;
+
+use engine::Lite;
 
 pub use open::SqliteConfig;
 
@@ -54,10 +47,9 @@ pub use open::SqliteConfig;
 /// Calls need a tokio runtime, any one. The writer has a thread of its own: a busy runtime does not make it wait.
 #[derive(Debug)]
 pub struct Sqlite {
-    queue: mpsc::Sender<Message>,
+    group: Group,
     readers: SqlitePool,
     file: PathBuf,
-    transactions: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -79,15 +71,13 @@ impl Sqlite {
     pub async fn open_with(config: SqliteConfig) -> Result<Self, StoreError> {
         let conn = config.writer().await?;
         let readers = config.readers().await?;
-        let (queue, inbox) = mpsc::channel(config.queue.max(1));
-        let transactions = Arc::new(AtomicU64::new(0));
-        Writer::new(conn, config.batch, transactions.clone()).spawn(inbox)?;
-        Ok(Self { queue, readers, file: config.file(), transactions })
+        let group = Group::start("abca-sqlite", vec![Lite::new(conn)], config.batch, config.queue)?;
+        Ok(Self { group, readers, file: config.file() })
     }
 
     /// How many transactions this handle has made durable since it was opened; each costs one sync of the disk.
     pub fn transactions(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
+        self.group.transactions()
     }
 
     /// The database file.
@@ -102,27 +92,10 @@ impl Sqlite {
     /// # Errors
     /// [`StoreErrorKind::Unavailable`] when the file could not be closed cleanly, or was closed before.
     pub async fn close(&self) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Close(reply)).await.map_err(|_| closed("close"))?;
+        self.group.close().await?;
         self.readers.close().await;
-        answer.await.map_err(|_| closed("close"))?
+        Ok(())
     }
-
-    async fn ask<T>(
-        &self,
-        op: &'static str,
-        call: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Call,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Call(call(reply))).await.map_err(|_| closed(op))?;
-        let gone =
-            || StoreError::new(StoreErrorKind::Unknown, op, "the writer ended before it answered: repeat the call");
-        answer.await.map_err(|_| gone())?
-    }
-}
-
-fn closed(op: &'static str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, op, "the store is closed")
 }
 
 #[async_trait]
@@ -136,51 +109,39 @@ impl TaskStore for Sqlite {
     }
 
     async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        let with_bodies = |x: &Submit| Ok((x.clone(), Bodies::of_submit(x)?));
-        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("submit", |reply| Call::Submit(batch, reply)).await
+        self.group.submit(batch).await
     }
 
     async fn commit(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
-        let with_bodies = |x: &Commit| Ok((x.clone(), Bodies::of_commit(x)?));
-        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("commit", |reply| Call::Commit(batch, reply)).await
+        self.group.commit(batch).await
     }
 
     async fn claim(&self, query: &ClaimQuery) -> Result<Vec<Snapshot>, StoreError> {
-        let query = query.clone();
-        self.ask("claim", |reply| Call::Claim(query, reply)).await
+        self.group.claim(query).await
     }
 
     async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
-        let batch = batch.to_vec();
-        self.ask("renew", |reply| Call::Renew(batch, reply)).await
+        self.group.renew(batch).await
     }
 
     async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
-        let workers = workers.to_vec();
-        self.ask("expire", |reply| Call::Expire(workers, now, reply)).await
+        self.group.expire(workers, now).await
     }
 
     async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {
-        let batch = batch.to_vec();
-        self.ask("release", |reply| Call::Release(batch, reply)).await
+        self.group.release(batch).await
     }
 
     async fn signal(&self, batch: &[NewSignal]) -> Result<Vec<SignalOutcome>, StoreError> {
-        let batch = batch.to_vec();
-        self.ask("signal", |reply| Call::Signal(batch, reply)).await
+        self.group.signal(batch).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
-        let with_bodies = |x: &Append| Ok((x.clone(), Bodies::of_append(x)?));
-        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("append", |reply| Call::Append(batch, reply)).await
+        self.group.append(batch).await
     }
 
     async fn heartbeat(&self, task: TaskId, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
-        let beat = Beat { task, session: session.clone(), now };
-        self.ask("heartbeat", |reply| Call::Heartbeat(beat, reply)).await
+        self.group.heartbeat(task, session, now).await
     }
 
     async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {

@@ -8,8 +8,9 @@ use abca_core::task::{SlotScope, Snapshot, Task};
 use abca_core::{TaskId, Timestamp, UserId};
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
-use super::error::{convert, corrupt};
+use super::error::convert;
 use super::rows::{bound, event, limit, list, numbered, select_rows, task_id, task_row};
+use crate::group::corrupt;
 
 pub(super) async fn load(pool: &SqlitePool, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
     let rows = sqlx::query(select_rows!("WHERE t.id IN (SELECT value FROM json_each(?1))"))

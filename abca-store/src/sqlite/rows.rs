@@ -1,20 +1,20 @@
 //! Rows of the database as values, and back.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use abca_core::event::{Event, EventType, NewEvent};
-use abca_core::id::{EventSeq, SignalId};
-use abca_core::store::{Lease, StoreError, TaskRow};
-use abca_core::task::{OwedEffect, Signal, SlotScope, Snapshot};
-use abca_core::{TaskId, Timestamp};
+use abca_core::TaskId;
+use abca_core::event::Event;
+use abca_core::id::SignalId;
+use abca_core::store::{StoreError, TaskRow};
+use abca_core::task::Signal;
+use abca_core::time::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::error::{convert, corrupt};
+use super::error::convert;
+use crate::group::{self, RawRow, commits_text, corrupt, signed};
 
 /// The columns of a whole task, in the order that [`task_row`] reads; a condition on `t` or `s` follows.
 macro_rules! select_rows {
@@ -41,18 +41,6 @@ fn column<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
     row.try_get(index).map_err(|e| convert(op, e))
 }
 
-fn parsed<T: DeserializeOwned>(op: &'static str, what: &str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|e| corrupt(op, what, e))
-}
-
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
-}
-
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
 /// A task's id, from the first column of [`select_rows`].
 pub(super) fn task_id(op: &'static str, row: &SqliteRow) -> Result<TaskId, StoreError> {
     column::<&str>(row, op, 0)?.parse().map_err(|e| corrupt(op, "a task's id", e))
@@ -60,84 +48,33 @@ pub(super) fn task_id(op: &'static str, row: &SqliteRow) -> Result<TaskId, Store
 
 /// A task as the model knows it.
 pub(super) fn task_row(op: &'static str, row: &SqliteRow) -> Result<TaskRow, StoreError> {
-    let what = |part: &str| format!("{part} of task `{}`", row.try_get::<&str, _>(0).unwrap_or_default());
-    let time = |i: usize| column::<Option<i64>>(row, op, i).map(|t| t.map(Timestamp::from_millis));
-    let lease = match (time(7)?, column::<Option<&str>>(row, op, 8)?) {
-        (Some(until), Some(worker)) => {
-            Some(Lease { worker: worker.parse().map_err(|e| corrupt(op, &what("the worker"), e))?, until })
-        }
-        (Some(_), None) | (None, _) => None,
-    };
-    let commits: &str = column(row, op, 14)?;
-    let commits = commits.split_ascii_whitespace().map(|c| u128::from_str_radix(c, 16));
-    let owed: Vec<OwedEffect> = match column::<Option<&str>>(row, op, 15)? {
-        Some(text) => parsed(op, &what("what is owed"), text)?,
-        None => Vec::new(),
-    };
-    let held: Vec<SlotScope> = parsed(op, &what("the slots"), column(row, op, 16)?)?;
-    let signals: Vec<Signal> = match column::<Option<&str>>(row, op, 17)? {
-        Some(bodies) => parsed(op, &what("the inbox"), &format!("[{bodies}]"))?,
-        None => Vec::new(),
-    };
-    let seen: BTreeSet<_> = parsed(op, &what("the signals"), column(row, op, 18)?)?;
-    Ok(TaskRow {
-        snapshot: Snapshot {
-            task: parsed(op, &what("the record"), column(row, op, 3)?)?,
-            revision: unsigned(column(row, op, 4)?),
-            epoch: unsigned(column(row, op, 5)?),
-            held,
-            signals,
-            owed,
-            heartbeat_at: time(11)?,
-        },
-        order: unsigned(column(row, op, 1)?),
-        payload_hash: column(row, op, 2)?,
-        due: time(6)?,
-        lease,
+    let raw = RawRow {
+        id: column(row, op, 0)?,
+        order: column(row, op, 1)?,
+        hash: column(row, op, 2)?,
+        record: column(row, op, 3)?,
+        revision: column(row, op, 4)?,
+        epoch: column(row, op, 5)?,
+        due: column(row, op, 6)?,
+        lease_until: column(row, op, 7)?,
+        worker: column(row, op, 8)?,
         denied: column::<i64>(row, op, 9)? != 0,
-        woken: time(10)?,
-        events: unsigned(column(row, op, 12)?),
-        log_len: unsigned(column(row, op, 13)?),
-        commits: commits.collect::<Result<_, _>>().map_err(|e| corrupt(op, &what("the commits"), e))?,
-        seen,
-        dead: None,
-    })
-}
-
-/// An event's own columns; its task and number lie beside.
-#[derive(Serialize)]
-pub(super) struct EventOut<'a> {
-    t: EventType,
-    at: i64,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    m: &'a Map<String, Value>,
-}
-
-impl<'a> From<&'a NewEvent> for EventOut<'a> {
-    fn from(e: &'a NewEvent) -> Self {
-        Self { t: e.event_type, at: e.timestamp.as_millis(), m: &e.metadata }
-    }
-}
-
-#[derive(Deserialize)]
-struct EventIn {
-    t: EventType,
-    at: i64,
-    #[serde(default)]
-    m: Map<String, Value>,
+        woken: column(row, op, 10)?,
+        heartbeat: column(row, op, 11)?,
+        events: column(row, op, 12)?,
+        log_len: column(row, op, 13)?,
+        commits: column(row, op, 14)?,
+        owed: column(row, op, 15)?,
+        held: column(row, op, 16)?,
+        signals: column(row, op, 17)?,
+        seen: column(row, op, 18)?,
+    };
+    raw.read(op)
 }
 
 /// An event, from the columns `seq, body`.
-pub(super) fn event(op: &'static str, task_id: TaskId, row: &SqliteRow) -> Result<Event, StoreError> {
-    let seq = unsigned(column(row, op, 0)?);
-    let body: EventIn = parsed(op, &format!("event {seq} of task `{task_id}`"), column(row, op, 1)?)?;
-    Ok(Event {
-        task_id,
-        seq: EventSeq(seq),
-        event_type: body.t,
-        timestamp: Timestamp::from_millis(body.at),
-        metadata: body.m,
-    })
+pub(super) fn event(op: &'static str, task: TaskId, row: &SqliteRow) -> Result<Event, StoreError> {
+    group::event(op, task, column(row, op, 0)?, column(row, op, 1)?)
 }
 
 /// A numbered value, from the columns `seq, body`.
@@ -146,8 +83,7 @@ pub(super) fn numbered<T: DeserializeOwned>(
     task: TaskId,
     row: &SqliteRow,
 ) -> Result<(u64, T), StoreError> {
-    let seq = unsigned(column(row, op, 0)?);
-    Ok((seq, parsed(op, &format!("log record {seq} of task `{task}`"), column(row, op, 1)?)?))
+    group::numbered(op, task, column(row, op, 0)?, column(row, op, 1)?)
 }
 
 /// Rows to write into one table: one statement writes them all.
@@ -214,10 +150,7 @@ pub(super) fn push_task(
 pub(super) fn push_state(rows: &mut Rows, op: &'static str, row: &TaskRow) -> Result<(), StoreError> {
     let s = &row.snapshot;
     let ms = |t: Option<Timestamp>| t.map(Timestamp::as_millis);
-    let mut commits = String::new();
-    for id in &row.commits {
-        push_hex(&mut commits, id);
-    }
+    let commits = commits_text(row);
     let owed = if s.owed.is_empty() { None } else { Some(rows.wide(op, &s.owed)?) };
     rows.push(
         op,
@@ -238,12 +171,6 @@ pub(super) fn push_state(rows: &mut Rows, op: &'static str, row: &TaskRow) -> Re
             owed.map(|o| o.1),
         ),
     )
-}
-
-fn push_hex(text: &mut String, id: &u128) {
-    use std::fmt::Write;
-    // Writing to a string does not fail.
-    let _ = write!(text, "{id:x} ");
 }
 
 /// Rows of `log` or `event`, numbered from `first`.

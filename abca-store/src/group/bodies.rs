@@ -9,14 +9,14 @@ use super::rows::EventOut;
 
 /// What a call wants to have stored, end to end.
 #[derive(Debug, Default)]
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Bodies {
     /// The record, then the events.
-    pub(super) fn of_submit(submit: &Submit) -> Result<Self, StoreError> {
+    pub(crate) fn of_submit(submit: &Submit) -> Result<Self, StoreError> {
         let mut bodies = Self::default();
         bodies.push("submit", &submit.task)?;
         bodies.push_events("submit", &submit.events)?;
@@ -24,7 +24,7 @@ impl Bodies {
     }
 
     /// The record, then the events.
-    pub(super) fn of_commit(commit: &Commit) -> Result<Self, StoreError> {
+    pub(crate) fn of_commit(commit: &Commit) -> Result<Self, StoreError> {
         let mut bodies = Self::default();
         bodies.push("commit", &commit.change.task)?;
         bodies.push_events("commit", &commit.change.events)?;
@@ -32,7 +32,7 @@ impl Bodies {
     }
 
     /// The records of the log, then the events.
-    pub(super) fn of_append(append: &Append) -> Result<Self, StoreError> {
+    pub(crate) fn of_append(append: &Append) -> Result<Self, StoreError> {
         let mut bodies = Self::default();
         append.records.iter().try_for_each(|r| bodies.push("append", r))?;
         bodies.push_events("append", &append.events)?;
@@ -50,7 +50,7 @@ impl Bodies {
     }
 
     /// The values, in the order in which they were put in.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(from, to)| self.text.get(from..*to).unwrap_or_default())
     }

@@ -13,18 +13,18 @@ use super::bodies::Bodies;
 use super::error::again;
 
 /// Where an answer goes. Nobody may be there any more: the call is carried out all the same.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A session's word that it lives.
 #[derive(Debug)]
-pub(super) struct Beat {
-    pub(super) task: TaskId,
-    pub(super) session: SessionId,
-    pub(super) now: Timestamp,
+pub(crate) struct Beat {
+    pub(crate) task: TaskId,
+    pub(crate) session: SessionId,
+    pub(crate) now: Timestamp,
 }
 
 #[derive(Debug)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Submit(Vec<(Submit, Bodies)>, Reply<Vec<SubmitOutcome>>),
     Commit(Vec<(Commit, Bodies)>, Reply<Vec<CommitOutcome>>),
     Claim(ClaimQuery, Reply<Vec<Snapshot>>),
@@ -38,7 +38,7 @@ pub(super) enum Call {
 
 /// What a call's answer is, held back until its transaction is durable.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Submit(Vec<SubmitOutcome>),
     Commit(Vec<CommitOutcome>),
     Claim(Vec<Snapshot>),
@@ -50,7 +50,7 @@ pub(super) enum Answer {
 }
 
 impl Call {
-    pub(super) const fn op(&self) -> &'static str {
+    pub(crate) const fn op(&self) -> &'static str {
         match self {
             Self::Submit(..) => "submit",
             Self::Commit(..) => "commit",
@@ -65,7 +65,7 @@ impl Call {
     }
 
     /// Tasks that it speaks of.
-    pub(super) fn tasks(&self) -> Vec<TaskId> {
+    pub(crate) fn tasks(&self) -> Vec<TaskId> {
         match self {
             Self::Submit(b, _) => b.iter().map(|(s, _)| s.task.id).collect(),
             Self::Commit(b, _) => b.iter().map(|(c, _)| c.task).collect(),
@@ -80,7 +80,7 @@ impl Call {
     }
 
     /// Answers, if anybody still listens.
-    pub(super) fn answer(self, answer: Result<Answer, StoreError>) {
+    pub(crate) fn answer(self, answer: Result<Answer, StoreError>) {
         fn send<T>(reply: Reply<T>, answer: Result<T, StoreError>) {
             // The caller may have gone.
             let _ = reply.send(answer);
@@ -115,7 +115,7 @@ impl Call {
     }
 
     /// Fails with the error that the whole transaction failed with.
-    pub(super) fn fail_like(self, error: &StoreError) {
+    pub(crate) fn fail_like(self, error: &StoreError) {
         let op = self.op();
         self.fail(again(op, error));
     }

@@ -7,47 +7,14 @@ mod reading;
 use std::collections::{BTreeMap, BTreeSet};
 
 use abca_core::id::IdempotencyKey;
-use abca_core::store::{Append, Slots, StoreError, check_append, check_commits, check_submit};
-use abca_core::task::SlotScope;
+use abca_core::store::{Append, Slots, StoreError, TaskRow, check_append, check_commits, check_submit};
+use abca_core::task::{SlotLimit, SlotScope};
 use abca_core::{TaskId, Timestamp, UserId};
-use sqlx::SqliteConnection;
 
 use super::bodies::Bodies;
 use super::call::{Answer, Call};
-use super::error::{again, convert};
-use super::rows::{bound, push_state, push_task};
-use super::shelf::Shelf;
-use super::write::{Pending, Texts};
-
-/// Why a transaction failed as a whole.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) error: StoreError,
-    /// Whether its calls may do better alone.
-    pub(super) alone: bool,
-}
-
-impl Trouble {
-    fn sql(op: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |e| Self { error: convert(op, e), alone: true }
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self { error, alone: true }
-    }
-}
-
-/// A scope as it is at this point of the transaction.
-#[derive(Debug, Default)]
-struct Scope {
-    holders: usize,
-    /// The first waiting tasks: more of them than this transaction can make leave.
-    waiting: BTreeSet<u64>,
-    /// Somebody was denied a slot here.
-    denied: bool,
-}
+use super::engine::{Engine, Scope};
+use super::error::{Trouble, again};
 
 #[derive(Debug, Default)]
 struct Scopes(BTreeMap<SlotScope, Scope>);
@@ -62,17 +29,19 @@ impl Slots for Scopes {
     }
 }
 
-pub(super) struct Transaction<'a> {
-    conn: &'a mut SqliteConnection,
-    shelf: &'a mut Shelf,
-    texts: &'a mut Texts,
-    pending: Pending,
+pub(crate) struct Transaction<'a, E: Engine> {
+    engine: &'a mut E,
+    /// Tasks that this transaction may change, as they are now.
+    rows: BTreeMap<TaskId, TaskRow>,
+    /// Tasks that it may only look at.
+    peeked: BTreeMap<TaskId, TaskRow>,
     /// Rows to write.
     dirty: BTreeSet<TaskId>,
     /// Where the new records of some of them lie.
-    records: BTreeMap<TaskId, (usize, usize)>,
-    touched: BTreeSet<TaskId>,
-    taken: Vec<(SlotScope, u64)>,
+    records: BTreeMap<TaskId, E::Place>,
+    /// Places in queues that changed: waiting, and denied or not; or given up.
+    places: BTreeMap<TaskId, Option<bool>>,
+    taken: Vec<(SlotLimit, u64)>,
     keys: BTreeMap<(UserId, IdempotencyKey), TaskId>,
     scopes: Scopes,
     rooms: BTreeMap<SlotScope, (UserId, Timestamp)>,
@@ -81,20 +50,21 @@ pub(super) struct Transaction<'a> {
     absent: BTreeSet<TaskId>,
     /// How many waiting tasks this transaction can make leave.
     leavers: usize,
+    /// It made something due.
+    rings: bool,
 }
 
 type Answered = Result<Answer, StoreError>;
 
-impl<'a> Transaction<'a> {
-    pub(super) fn new(conn: &'a mut SqliteConnection, shelf: &'a mut Shelf, texts: &'a mut Texts) -> Self {
+impl<'a, E: Engine> Transaction<'a, E> {
+    pub(crate) fn new(engine: &'a mut E) -> Self {
         Self {
-            conn,
-            shelf,
-            texts,
-            pending: Pending::default(),
+            engine,
+            rows: BTreeMap::new(),
+            peeked: BTreeMap::new(),
             dirty: BTreeSet::new(),
             records: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            places: BTreeMap::new(),
             taken: Vec::new(),
             keys: BTreeMap::new(),
             scopes: Scopes::default(),
@@ -102,13 +72,13 @@ impl<'a> Transaction<'a> {
             unreadable: BTreeMap::new(),
             absent: BTreeSet::new(),
             leavers: 0,
+            rings: false,
         }
     }
 
     /// Applies the calls: claims and what ends leases first, since they look at what is stored, then the others in
     /// order. Answers are in the order of the calls.
-    pub(super) async fn apply(&mut self, calls: &[Call]) -> Result<Vec<Answered>, Trouble> {
-        self.prefetch(calls).await?;
+    pub(crate) async fn apply(&mut self, calls: &[Call]) -> Result<Vec<Answered>, Trouble> {
         let mut answers: Vec<Option<Answered>> = Vec::with_capacity(calls.len());
         let mut claimed = BTreeSet::new();
         for call in calls {
@@ -147,7 +117,7 @@ impl<'a> Transaction<'a> {
         }
         match call {
             Call::Submit(batch, _) => batch.iter().try_for_each(|(s, _)| check_submit(s)).err(),
-            Call::Commit(batch, _) => check_commits(batch.iter().map(|(c, _)| c), |id| self.shelf.row(id)).err(),
+            Call::Commit(batch, _) => check_commits(batch.iter().map(|(c, _)| c), |id| self.rows.get(&id)).err(),
             Call::Append(batch, _) => self.check_appends(batch).err(),
             Call::Claim(..)
             | Call::Renew(..)
@@ -161,7 +131,7 @@ impl<'a> Transaction<'a> {
     fn check_appends(&self, batch: &[(Append, Bodies)]) -> Result<(), StoreError> {
         let mut ahead: BTreeMap<TaskId, u64> = BTreeMap::new();
         for (a, _) in batch {
-            let Some(row) = self.shelf.row(a.task).filter(|r| r.hears(&a.session)) else { continue };
+            let Some(row) = self.rows.get(&a.task).filter(|r| r.hears(&a.session)) else { continue };
             let len = ahead.entry(a.task).or_insert(row.log_len);
             check_append(a, *len)?;
             *len = (*len).max(a.expect_seq - 1 + a.records.len() as u64);
@@ -215,7 +185,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Makes the first waiting tasks due where there is room, writes everything, and ends the transaction.
-    pub(super) async fn finish(&mut self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn finish(&mut self) -> Result<(), Trouble> {
         let rooms = std::mem::take(&mut self.rooms);
         let rooms: Vec<_> =
             rooms.into_iter().filter(|(scope, _)| self.scopes.0.get(scope).is_some_and(|s| s.denied)).collect();
@@ -226,25 +196,34 @@ impl<'a> Transaction<'a> {
             }
         }
         self.flush(true).await?;
-        let touched = std::mem::take(&mut self.touched);
-        self.shelf.tidy(touched.into_iter());
+        self.engine.keep(std::mem::take(&mut self.rows));
+        if self.rings {
+            self.engine.ring();
+        }
         Ok(())
     }
 
-    async fn flush(&mut self, commit: bool) -> Result<(), sqlx::Error> {
-        let encode = |e: StoreError| sqlx::Error::Encode(Box::new(e));
+    async fn flush(&mut self, end: bool) -> Result<(), Trouble> {
         let mut records = std::mem::take(&mut self.records);
         for id in std::mem::take(&mut self.dirty) {
-            let Some(row) = self.shelf.row(id) else { continue };
-            push_state(&mut self.pending.state, "commit", row).map_err(encode)?;
+            let Some(row) = self.rows.get(&id) else { continue };
+            self.engine.state(row)?;
             if let Some(place) = records.remove(&id) {
-                push_task(&mut self.pending.task, "commit", row, place).map_err(encode)?;
+                self.engine.task(row, place)?;
             }
-            self.touched.insert(id);
         }
-        for (scope, order) in std::mem::take(&mut self.taken) {
-            self.pending.taken.push("commit", &(&scope, bound(order))).map_err(encode)?;
+        for (limit, order) in std::mem::take(&mut self.taken) {
+            self.engine.taken(&limit, order)?;
         }
-        self.pending.write(self.conn, self.texts, commit).await
+        for (id, place) in std::mem::take(&mut self.places) {
+            let Some(row) = self.rows.get(&id) else { continue };
+            for l in row.limits() {
+                match place {
+                    Some(denied) => self.engine.waiting(&l.scope, row, denied)?,
+                    None => self.engine.waited(&l.scope, row.order)?,
+                }
+            }
+        }
+        self.engine.write(end).await
     }
 }

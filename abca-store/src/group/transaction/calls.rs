@@ -1,42 +1,41 @@
 //! What the calls of a transaction do to the rows in memory.
 
 use abca_core::TaskId;
-use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, Commit, CommitOutcome, CommitVerdict, NewSignal, SignalOutcome, StoreError, Submit,
     SubmitOutcome, TaskRow,
 };
+use abca_core::task::SlotChange;
 
 use super::super::bodies::Bodies;
+use super::super::engine::Engine;
 use super::super::error::again;
-use super::super::rows::{bound, limit, numbered, push_numbered, push_signal};
 use super::{Transaction, Trouble};
 
-impl Transaction<'_> {
+impl<E: Engine> Transaction<'_, E> {
     /// Changes a row by one of the core's rules, and notes what must be written.
     pub(super) fn change<T>(&mut self, id: TaskId, f: impl FnOnce(&mut TaskRow) -> T) -> Option<T> {
-        let row = self.shelf.row_mut(id)?;
+        let row = self.rows.get_mut(&id)?;
         let before = row.denied;
         let answer = f(row);
-        let denied = (row.denied != before && row.snapshot.task.status.is_waiting()).then_some(row.denied);
+        let denied = (row.denied != before && row.waits()).then_some(row.denied);
         self.dirty.insert(id);
         if let Some(denied) = denied {
-            self.queue_up(id, denied).ok()?;
+            self.queue_up(id, denied);
         }
         Some(answer)
     }
 
-    /// Writes a task's places in the queues.
-    pub(super) fn queue_up(&mut self, id: TaskId, denied: bool) -> Result<(), StoreError> {
-        let Some(row) = self.shelf.row(id) else { return Ok(()) };
+    /// Notes a task's places in the queues.
+    pub(super) fn queue_up(&mut self, id: TaskId, denied: bool) {
+        let Some(row) = self.rows.get(&id) else { return };
+        self.places.insert(id, Some(denied));
         for l in row.limits() {
-            self.pending.waiting.push("commit", &(&l.scope, bound(row.order), row.user(), i64::from(denied)))?;
             if let Some(scope) = self.scopes.0.get_mut(&l.scope) {
                 scope.waiting.insert(row.order);
                 scope.denied |= denied;
             }
         }
-        Ok(())
     }
 
     pub(super) async fn submit(&mut self, submit: &Submit, bodies: &Bodies) -> Result<SubmitOutcome, Trouble> {
@@ -47,24 +46,24 @@ impl Transaction<'_> {
         if let Some(error) = self.unreadable.get(&known) {
             return Err(again("submit", error).into());
         }
-        if let Some(row) = self.shelf.row(known) {
+        if let Some(row) = self.rows.get(&known).or_else(|| self.peeked.get(&known)) {
             return Ok(if row.payload_hash == submit.payload_hash && *row.user() == task.user {
                 SubmitOutcome::Existing(Box::new(row.snapshot.clone()))
             } else {
                 SubmitOutcome::Conflict { task: known }
             });
         }
-        let order = self.accepted().await?.saturating_add(1);
-        self.shelf.accepted = Some(order);
+        let order = self.engine.next_order().await?;
         let row = TaskRow::new(submit, order);
         let mut bodies = bodies.iter();
         self.keep_record(task.id, bodies.next());
-        push_numbered(&mut self.pending.event, "submit", &row, 1, bodies)?;
+        self.engine.events(&row, 1, bodies)?;
         let snapshot = Box::new(row.snapshot.clone());
         let waits = row.snapshot.task.status.is_waiting();
-        self.shelf.put(row);
+        self.rows.insert(task.id, row);
+        self.rings = true;
         if waits {
-            self.queue_up(task.id, false)?;
+            self.queue_up(task.id, false);
         }
         if let Some(key) = key {
             self.keys.insert(key, task.id);
@@ -76,13 +75,13 @@ impl Transaction<'_> {
     /// Puts the record of a task aside, which [`Self::flush`] writes.
     fn keep_record(&mut self, id: TaskId, json: Option<&[u8]>) {
         if let Some(json) = json {
-            let place = self.pending.task.ready(json);
+            let place = self.engine.record(json);
             self.records.insert(id, place);
         }
     }
 
     pub(super) fn commit(&mut self, commit: &Commit, bodies: &Bodies) -> Result<CommitOutcome, StoreError> {
-        let Some(row) = self.shelf.row_mut(commit.task) else { return Ok(CommitOutcome::NotFound) };
+        let Some(row) = self.rows.get_mut(&commit.task) else { return Ok(CommitOutcome::NotFound) };
         let verdict = row.commit(commit, &self.scopes)?;
         let boxed = |row: &TaskRow| Box::new(row.snapshot.clone());
         match verdict {
@@ -91,7 +90,7 @@ impl Transaction<'_> {
             CommitVerdict::Fenced => Ok(CommitOutcome::Fenced),
             CommitVerdict::SlotDenied(scope) => {
                 self.dirty.insert(commit.task);
-                self.queue_up(commit.task, true)?;
+                self.queue_up(commit.task, true);
                 Ok(CommitOutcome::SlotDenied(scope))
             }
             CommitVerdict::Applied(done) => {
@@ -99,23 +98,23 @@ impl Transaction<'_> {
                 let order = row.order;
                 let mut bodies = bodies.iter();
                 let record = bodies.next().filter(|_| done.task_changed);
-                push_numbered(&mut self.pending.event, "commit", row, done.first_event, bodies)?;
+                self.engine.events(row, done.first_event, bodies)?;
                 for id in &commit.change.consumed {
-                    push_signal(&mut self.pending.signal, "commit", order, id, None)?;
+                    self.engine.signal(order, id, None)?;
                 }
                 for scope in row.rooms(&done) {
                     self.rooms.insert(scope, (row.user().clone(), commit.now));
                 }
                 if done.left_queue {
+                    self.places.insert(commit.task, None);
                     for l in row.limits() {
-                        self.pending.waited.push("commit", &(&l.scope, bound(order)))?;
                         if let Some(scope) = self.scopes.0.get_mut(&l.scope) {
                             scope.waiting.remove(&order);
                         }
                     }
                 }
                 if !done.freed.is_empty() {
-                    self.pending.freed.push("commit", &bound(order))?;
+                    self.engine.freed(order)?;
                     self.taken.retain(|(_, o)| *o != order);
                 }
                 for scope in &done.freed {
@@ -123,16 +122,19 @@ impl Transaction<'_> {
                         scope.holders = scope.holders.saturating_sub(1);
                     }
                 }
-                for scope in done.taken {
-                    if let Some(scope) = self.scopes.0.get_mut(&scope) {
+                for scope in &done.taken {
+                    if let Some(scope) = self.scopes.0.get_mut(scope) {
                         scope.holders += 1;
                     }
-                    self.taken.push((scope, order));
+                    if let SlotChange::Acquire(limits) = &commit.change.slots {
+                        let taken = limits.iter().filter(|l| l.scope == *scope).take(1);
+                        self.taken.extend(taken.map(|l| (l.clone(), order)));
+                    }
                 }
                 self.keep_record(commit.task, record);
                 self.dirty.insert(commit.task);
                 if done.joined_queue {
-                    self.queue_up(commit.task, false)?;
+                    self.queue_up(commit.task, false);
                 }
                 Ok(CommitOutcome::Applied(snapshot))
             }
@@ -140,12 +142,13 @@ impl Transaction<'_> {
     }
 
     pub(super) fn signal(&mut self, new: &NewSignal) -> Result<SignalOutcome, StoreError> {
-        let Some(row) = self.shelf.row_mut(new.task) else { return Ok(SignalOutcome::NotFound) };
+        let Some(row) = self.rows.get_mut(&new.task) else { return Ok(SignalOutcome::NotFound) };
         let outcome = row.signal(new);
         match outcome {
             SignalOutcome::Accepted => {
                 let body = Some((row.snapshot.revision, &new.signal));
-                push_signal(&mut self.pending.signal, "signal", row.order, &new.signal.id, body)?;
+                self.engine.signal(row.order, &new.signal.id, body)?;
+                self.rings = true;
                 self.dirty.insert(new.task);
             }
             SignalOutcome::Duplicate
@@ -158,7 +161,7 @@ impl Transaction<'_> {
     }
 
     pub(super) async fn append(&mut self, append: &Append, bodies: &Bodies) -> Result<AppendOutcome, Trouble> {
-        let Some(row) = self.shelf.row_mut(append.task) else { return Ok(AppendOutcome::NotFound) };
+        let Some(row) = self.rows.get_mut(&append.task) else { return Ok(AppendOutcome::NotFound) };
         if !row.hears(&append.session) {
             return Ok(AppendOutcome::Refused);
         }
@@ -168,12 +171,12 @@ impl Transaction<'_> {
             return Ok(AppendOutcome::Exists { len, same });
         }
         for id in row.heard(append) {
-            push_signal(&mut self.pending.signal, "append", row.order, &id, None)?;
+            self.engine.signal(row.order, &id, None)?;
         }
         let first = row.append(append);
         let (count, seq) = (append.records.len(), append.expect_seq);
-        push_numbered(&mut self.pending.log, "append", row, seq, bodies.iter().take(count))?;
-        push_numbered(&mut self.pending.event, "append", row, first, bodies.iter().skip(count))?;
+        self.engine.log(row, seq, bodies.iter().take(count))?;
+        self.engine.events(row, first, bodies.iter().skip(count))?;
         let (len, quiet) = (row.log_len, row.is_quiet());
         self.dirty.insert(append.task);
         Ok(AppendOutcome::Appended { len, quiet })
@@ -182,16 +185,8 @@ impl Transaction<'_> {
     /// Whether the log holds these records already.
     pub(super) async fn same(&mut self, append: &Append, order: u64) -> Result<bool, Trouble> {
         // What this transaction has appended must be there to be compared with.
-        self.flush(false).await.map_err(Trouble::sql("append"))?;
-        let rows = sqlx::query("SELECT seq, body FROM log WHERE ord = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3 + 0")
-            .bind(bound(order))
-            .bind(bound(append.expect_seq))
-            .bind(limit(append.records.len()))
-            .fetch_all(&mut *self.conn)
-            .await
-            .map_err(Trouble::sql("append"))?;
-        let there = rows.iter().map(|r| numbered::<LogRecord>("append", append.task, r));
-        let there = there.collect::<Result<Vec<_>, _>>()?;
+        self.flush(false).await?;
+        let there = self.engine.records(append.task, order, append.expect_seq, append.records.len()).await?;
         Ok(there.iter().map(|(_, record)| record).eq(&append.records))
     }
 }

@@ -1,0 +1,150 @@
+//! What a group of calls needs of a database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use abca_core::id::{IdempotencyKey, SignalId, WorkerId};
+use abca_core::session::LogRecord;
+use abca_core::store::{ClaimQuery, Commit, StoreError, TaskRow};
+use abca_core::task::{Signal, SlotChange, SlotLimit, SlotScope};
+use abca_core::{TaskId, Timestamp, UserId};
+
+use super::error::Trouble;
+
+/// A scope as it is at this point of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) holders: usize,
+    /// The first waiting tasks: more of them than this transaction can make leave.
+    pub(crate) waiting: BTreeSet<u64>,
+    /// Somebody was denied a slot here.
+    pub(crate) denied: bool,
+}
+
+/// What the calls of a transaction speak of.
+#[derive(Debug, Default)]
+pub(crate) struct Ask<'c> {
+    pub(crate) ids: BTreeSet<TaskId>,
+    pub(crate) keys: Vec<(UserId, IdempotencyKey)>,
+    pub(crate) commits: Vec<&'c Commit>,
+    /// How many tasks may be made.
+    pub(crate) submits: usize,
+}
+
+/// A task, or why it cannot be read.
+pub(crate) type Found = (TaskId, Result<TaskRow, StoreError>);
+
+/// What a transaction begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    /// Every task of [`Ask::ids`] that is there.
+    pub(crate) rows: Vec<Found>,
+    /// Scopes that were read at once because the commits will need them; others are asked for.
+    pub(crate) scopes: Vec<(SlotScope, Scope)>,
+}
+
+/// A waiting task that was denied a slot.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) id: TaskId,
+    pub(crate) user: String,
+    pub(crate) order: u64,
+}
+
+/// Scopes that a commit of this task may take, free or leave.
+pub(crate) fn scopes_of(row: &TaskRow, commit: &Commit, scopes: &mut BTreeSet<SlotScope>) {
+    let leaves = row.snapshot.task.status.is_waiting() && !commit.change.task.status.is_waiting();
+    match &commit.change.slots {
+        SlotChange::Keep if !leaves => return,
+        SlotChange::Keep | SlotChange::Release => {}
+        SlotChange::Acquire(limits) => scopes.extend(limits.iter().map(|l| l.scope.clone())),
+    }
+    scopes.extend(row.limits().iter().map(|l| l.scope.clone()));
+    scopes.extend(row.snapshot.held.iter().cloned());
+}
+
+/// What a transaction wants written. [`Engine::write`] does it in this order: tasks, states, events, logs, signals, freed
+/// slots, taken slots, places in queues, places given up, wake-ups.
+pub(crate) trait Sheet {
+    /// Where a record lies that was put aside.
+    type Place: Copy + fmt::Debug;
+
+    /// Puts a task's record aside, as JSON.
+    fn record(&mut self, json: &[u8]) -> Self::Place;
+    /// The task, new or changed, with a record that was put aside.
+    fn task(&mut self, row: &TaskRow, record: Self::Place) -> Result<(), StoreError>;
+    /// The task's state.
+    fn state(&mut self, row: &TaskRow) -> Result<(), StoreError>;
+    /// Events, numbered from `first`.
+    fn events<'b>(
+        &mut self,
+        row: &TaskRow,
+        first: u64,
+        bodies: impl Iterator<Item = &'b [u8]>,
+    ) -> Result<(), StoreError>;
+    /// Records of the log, numbered from `first`.
+    fn log<'b>(&mut self, row: &TaskRow, first: u64, bodies: impl Iterator<Item = &'b [u8]>) -> Result<(), StoreError>;
+    /// A signal with its place in the inbox; without a body it was consumed.
+    fn signal(&mut self, order: u64, id: &SignalId, body: Option<(u64, &Signal)>) -> Result<(), StoreError>;
+    /// The task gives back every slot that it holds.
+    fn freed(&mut self, order: u64) -> Result<(), StoreError>;
+    /// The task takes a slot.
+    fn taken(&mut self, limit: &SlotLimit, order: u64) -> Result<(), StoreError>;
+    /// The task waits for a scope.
+    fn waiting(&mut self, scope: &SlotScope, row: &TaskRow, denied: bool) -> Result<(), StoreError>;
+    /// The task does not wait for a scope any more.
+    fn waited(&mut self, scope: &SlotScope, order: u64) -> Result<(), StoreError>;
+    /// A task that this transaction does not hold is due: see [`Engine::ALONE`].
+    fn woken(&mut self, order: u64, at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// A database with one transaction under way.
+pub(crate) trait Engine: Sheet + fmt::Debug {
+    /// Whether a transaction keeps every other one out, so that it may change any task that it reads. Otherwise it may
+    /// change only what it holds: the tasks of [`Ask::ids`], of [`Self::due`], [`Self::leased`] and [`Self::load`].
+    const ALONE: bool;
+
+    /// Begins, holds and reads the tasks that are asked for.
+    async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble>;
+    /// Holds and reads tasks.
+    async fn load(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble>;
+    /// Reads tasks without holding them. Only asked where [`Self::ALONE`] does not hold.
+    async fn peek(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble>;
+    /// Which tasks have these keys.
+    async fn keys(
+        &mut self,
+        keys: &[(UserId, IdempotencyKey)],
+    ) -> Result<Vec<((UserId, IdempotencyKey), TaskId)>, Trouble>;
+    /// Keeps everybody else out of these scopes until the end, and reads them, with at least `first` of those who wait.
+    async fn scopes(&mut self, names: &[SlotScope], first: usize) -> Result<Vec<(SlotScope, Scope)>, Trouble>;
+    /// The same, but never waits: a scope that somebody else works in counts as free.
+    async fn glance(&mut self, names: &[SlotScope]) -> Result<Vec<(SlotScope, Scope)>, Trouble>;
+    /// The place of the next task in the order of acceptance.
+    async fn next_order(&mut self) -> Result<u64, Trouble>;
+    /// Due tasks, oldest first, at most `limit`.
+    async fn due(&mut self, query: &ClaimQuery, limit: usize) -> Result<Vec<TaskId>, Trouble>;
+    /// Tasks that these workers have leased.
+    async fn leased(&mut self, workers: &[WorkerId]) -> Result<Vec<TaskId>, Trouble>;
+    /// The first tasks that were denied in a scope, by user and order, behind `after`.
+    async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble>;
+    /// Records of a task's log.
+    async fn records(
+        &mut self,
+        task: TaskId,
+        order: u64,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, LogRecord)>, Trouble>;
+    /// Puts a task that cannot be read out of the way until then.
+    async fn postpone(&mut self, id: TaskId, until: Timestamp) -> Result<(), Trouble>;
+    /// Writes what was noted, and ends the transaction when asked to.
+    async fn write(&mut self, end: bool) -> Result<(), Trouble>;
+    /// Takes back the rows of a transaction that has ended, to remember them.
+    fn keep(&mut self, rows: BTreeMap<TaskId, TaskRow>);
+    /// Undoes the transaction and forgets what was noted.
+    async fn undo(&mut self);
+    /// Something has become due at once: told after the end of a transaction.
+    fn ring(&mut self);
+    /// Ends.
+    async fn close(self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,166 @@
+//! Calls that queue up and are carried out in groups, one transaction for as many as there are: what does not depend on
+//! the database. An [`Engine`] is the database under it.
+
+mod bodies;
+mod call;
+mod engine;
+mod error;
+mod rows;
+mod shelf;
+mod transaction;
+mod writer;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use abca_core::id::WorkerId;
+use abca_core::store::{
+    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
+    StoreErrorKind, Submit, SubmitOutcome,
+};
+use abca_core::task::Snapshot;
+use abca_core::{SessionId, TaskId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use bodies::Bodies;
+use call::{Beat, Call, Reply};
+use writer::{Message, Writer};
+
+pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Scope, Sheet, scopes_of};
+pub(crate) use error::{Cure, Trouble, corrupt};
+pub(crate) use rows::{RawRow, commits_text, event, numbered, signed, unsigned};
+pub(crate) use shelf::Shelf;
+
+/// The queue in front of the writers, and what they have done.
+#[derive(Debug)]
+pub(crate) struct Group {
+    queues: Vec<mpsc::Sender<Message>>,
+    transactions: Arc<AtomicU64>,
+}
+
+fn closed(op: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, op, "the store is closed")
+}
+
+impl Group {
+    /// Starts one writer for each engine, in a thread of its own named `thread`.
+    ///
+    /// At most `batch` calls share a transaction, and at most `queue` wait for a writer.
+    pub(crate) fn start<E: Engine + Send + 'static>(
+        thread: &str,
+        engines: Vec<E>,
+        batch: usize,
+        queue: usize,
+    ) -> Result<Self, StoreError> {
+        let transactions = Arc::new(AtomicU64::new(0));
+        let mut queues = Vec::with_capacity(engines.len());
+        for engine in engines {
+            let (sender, inbox) = mpsc::channel(queue.max(1));
+            Writer::new(engine, batch, transactions.clone()).spawn(thread, inbox)?;
+            queues.push(sender);
+        }
+        Ok(Self { queues, transactions })
+    }
+
+    pub(crate) fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
+    }
+
+    /// Carries out what has been asked for before, and ends the writers.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        let mut answers = Vec::with_capacity(self.queues.len());
+        for queue in &self.queues {
+            let (reply, answer) = oneshot::channel();
+            queue.send(Message::Close(reply)).await.map_err(|_| closed("close"))?;
+            answers.push(answer);
+        }
+        for answer in answers {
+            answer.await.map_err(|_| closed("close"))??;
+        }
+        Ok(())
+    }
+
+    /// What speaks of a task goes to the writer that remembers it.
+    fn queue(&self, task: Option<TaskId>) -> Option<&mpsc::Sender<Message>> {
+        let place = match task {
+            Some(task) if self.queues.len() > 1 => {
+                let mut hasher = DefaultHasher::new();
+                task.hash(&mut hasher);
+                hasher.finish() % self.queues.len() as u64
+            }
+            Some(_) | None => 0,
+        };
+        self.queues.get(usize::try_from(place).unwrap_or(0))
+    }
+
+    async fn ask<T>(
+        &self,
+        op: &'static str,
+        task: Option<TaskId>,
+        call: impl FnOnce(Reply<T>) -> Call,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue(task).ok_or_else(|| closed(op))?;
+        queue.send(Message::Call(call(reply))).await.map_err(|_| closed(op))?;
+        let gone =
+            || StoreError::new(StoreErrorKind::Unknown, op, "the writer ended before it answered: repeat the call");
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
+        let task = batch.first().map(|x| x.task.id);
+        let with_bodies = |x: &Submit| Ok((x.clone(), Bodies::of_submit(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
+        self.ask("submit", task, |reply| Call::Submit(batch, reply)).await
+    }
+
+    pub(crate) async fn commit(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let task = batch.first().map(|x| x.task);
+        let with_bodies = |x: &Commit| Ok((x.clone(), Bodies::of_commit(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
+        self.ask("commit", task, |reply| Call::Commit(batch, reply)).await
+    }
+
+    pub(crate) async fn claim(&self, query: &ClaimQuery) -> Result<Vec<Snapshot>, StoreError> {
+        let query = query.clone();
+        self.ask("claim", query.task, |reply| Call::Claim(query, reply)).await
+    }
+
+    pub(crate) async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
+        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
+        self.ask("renew", task, |reply| Call::Renew(batch, reply)).await
+    }
+
+    pub(crate) async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
+        let workers = workers.to_vec();
+        self.ask("expire", None, |reply| Call::Expire(workers, now, reply)).await
+    }
+
+    pub(crate) async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {
+        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
+        self.ask("release", task, |reply| Call::Release(batch, reply)).await
+    }
+
+    pub(crate) async fn signal(&self, batch: &[NewSignal]) -> Result<Vec<SignalOutcome>, StoreError> {
+        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
+        self.ask("signal", task, |reply| Call::Signal(batch, reply)).await
+    }
+
+    pub(crate) async fn append(&self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
+        let task = batch.first().map(|x| x.task);
+        let with_bodies = |x: &Append| Ok((x.clone(), Bodies::of_append(x)?));
+        let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
+        self.ask("append", task, |reply| Call::Append(batch, reply)).await
+    }
+
+    pub(crate) async fn heartbeat(
+        &self,
+        task: TaskId,
+        session: &SessionId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let beat = Beat { task, session: session.clone(), now };
+        self.ask("heartbeat", Some(task), |reply| Call::Heartbeat(beat, reply)).await
+    }
+}
