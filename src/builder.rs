@@ -24,7 +24,7 @@ use crate::forge::ForgeSettings;
 use crate::link::{LinkSecret, LinkServer, StoreLink};
 use crate::models::ModelSettings;
 use crate::orchestrator::{
-    Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts,
+    Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts, backend_name,
 };
 use crate::preflight::ModelPreflight;
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
@@ -357,17 +357,19 @@ impl Builder {
             if let Some(state) = &state {
                 let name = WorkerId::from_parts(clock.now(), ids.random());
                 let dir = state.link_dir();
-                inner.server = Some(LinkServer::start(&dir, name, link, secret).await.map_err(|e| {
+                inner.server = Some(LinkServer::start(&dir, name, link, secret.clone()).await.map_err(|e| {
                     let text = format!("no socket can be made in `{}`: {e}", dir.display());
                     Error::new(ErrorKind::State, text).with_source(e)
                 })?);
             }
+            let mut config = self.worker_config;
+            config.place = config.place.or_else(|| state.as_ref().map(|_| secret.place()));
             inner.sweeper = state.as_ref().map(|state| {
+                let backend = backend_name(&*compute, config.place.as_deref());
                 let (store, compute, clock) = (store.clone(), compute.clone(), clock.clone());
-                Sweeper { work_root: state.work_dir(), store, compute, clock }.start()
+                Sweeper { work_root: state.work_dir(), store, compute, backend, clock }.start()
             });
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
-            let mut config = self.worker_config;
             config.roster = config.roster.or_else(|| state.as_ref().map(StateDir::roster_dir));
             inner.worker = Some(Worker::start(parts, config)?);
         }

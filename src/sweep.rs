@@ -50,6 +50,8 @@ pub(crate) struct Sweeper {
     pub(crate) work_root: PathBuf,
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) compute: Arc<dyn ComputeStrategy>,
+    /// The name that sessions of this strategy are recorded under.
+    pub(crate) backend: String,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -136,7 +138,7 @@ impl Sweeper {
     /// Whether the backend of this worker would name a session of this task that lives; else, time has to tell.
     fn sees(&self, task: &Task) -> bool {
         let everybodys = self.compute.capabilities().outlives_worker;
-        let of_ours = task.session.as_ref().is_none_or(|s| s.compute == self.compute.name());
+        let of_ours = task.session.as_ref().is_none_or(|s| s.compute == self.backend);
         of_ours && (everybodys || self.since_end(task) >= UNSEEN)
     }
 
@@ -274,6 +276,7 @@ mod tests {
                 work_root: self.root.path().to_owned(),
                 store,
                 compute: self.compute.clone(),
+                backend: self.compute.name().to_owned(),
                 clock: self.clock.clone(),
             };
             let _unanswered = sweeper.give_up_ended(&mut BTreeSet::new()).await;

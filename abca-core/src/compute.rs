@@ -46,6 +46,8 @@ pub struct ComputeCapabilities {
     pub outlives_worker: bool,
     /// [`ComputeStrategy::wait`] answers at the end of a session.
     pub wait: bool,
+    /// Only workers on the state folder that started a session can see and stop it.
+    pub local: bool,
 }
 
 impl ComputeCapabilities {
@@ -58,6 +60,7 @@ impl ComputeCapabilities {
             tombstones: false,
             outlives_worker: false,
             wait: false,
+            local: false,
         }
     }
 }

@@ -79,6 +79,12 @@ impl LinkSecret {
         bytes.try_into().map(Self).map_err(|_| SecretFileError { path: path.to_owned(), what, source: None })
     }
 
+    /// A name for the folder that holds this secret, which says nothing about the secret.
+    pub(crate) fn place(&self) -> String {
+        let mac = self.mac_for(b"place:").finalize().into_bytes();
+        mac.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The token of a session.
     pub fn token(&self, session: &SessionId) -> SecretString {
         SecretString::from(URL_SAFE_NO_PAD.encode(self.mac(session).finalize().into_bytes()))

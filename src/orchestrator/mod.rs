@@ -19,4 +19,5 @@ pub use prepare::ForgePreparer;
 pub(crate) use readable::load_readable;
 pub use seams::{Launcher, PlainLauncher, PrepareFailure, Preparer, task_of};
 pub use wake::{Bell, TaskRing, Wake, WorkRing};
+pub(crate) use worker::backend_name;
 pub use worker::{Drained, Worker, WorkerConfig, WorkerParts};

@@ -41,6 +41,9 @@ pub struct WorkerConfig {
     /// A folder where every worker of this machine that works on the same store keeps a locked file, so that its death
     /// is known to the others at once. Default none; the builder sets one in the state folder.
     pub roster: Option<PathBuf>,
+    /// Names the place whose sessions this worker sees, where its compute strategy sees no others: workers of other places
+    /// leave their looks and stops to it. Default none; the builder names the state folder.
+    pub place: Option<String>,
     /// How often an idle worker looks for work of other processes. Default 250 ms: one small read of the store.
     pub poll: Millis,
     /// Most tasks driven at the same moment. Default 256. A task that waits for its session is not being driven. As many
@@ -65,6 +68,7 @@ impl Default for WorkerConfig {
         Self {
             lease: Millis::secs(30),
             roster: None,
+            place: None,
             poll: Millis(250),
             max_driving: 256,
             sweep_every: Millis::secs(60),
@@ -196,12 +200,21 @@ struct Work {
     end: CancellationToken,
 }
 
+/// The name that sessions of a strategy are recorded under: with the place where the strategy sees no others.
+pub(crate) fn backend_name(compute: &dyn ComputeStrategy, place: Option<&str>) -> String {
+    match place.filter(|_| compute.capabilities().local) {
+        Some(place) => format!("{}@{place}", compute.name()),
+        None => compute.name().to_owned(),
+    }
+}
+
 impl Work {
     fn new(id: WorkerId, parts: WorkerParts, config: WorkerConfig, stop: CancellationToken) -> Self {
         let end = CancellationToken::new();
         let store: Arc<dyn TaskStore> = Arc::new(Wake::new(parts.store, parts.bell.clone()));
         let watchers = Watchers::new(store.clone(), parts.compute.clone(), parts.clock.clone(), end.clone());
-        let backend = Backend { name: parts.compute.name().to_owned(), capabilities: parts.compute.capabilities() };
+        let name = backend_name(&*parts.compute, config.place.as_deref());
+        let backend = Backend { name, capabilities: parts.compute.capabilities() };
         let driver = Arc::new(Driver {
             store,
             compute: parts.compute,

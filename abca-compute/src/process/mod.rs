@@ -128,6 +128,7 @@ impl ComputeStrategy for Process {
         can.tombstones = true;
         can.outlives_worker = true;
         can.wait = true;
+        can.local = true;
         can
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::{Cause, Decision, Liveness, Query, SessionRecord, SignalKind, StopCause, TaskStatus, judge};
 use super::{ASK_AGAIN, Facts};
+use crate::compute::{ComputeCapabilities, SessionView};
 use crate::time::Timestamp;
 
 impl<'a> Facts<'a> {
@@ -24,6 +25,18 @@ impl<'a> Facts<'a> {
         let soon = self.now.after(ASK_AGAIN);
         match self.view() {
             None => Decision::Ask(Query::Observe(session.id.clone())),
+            // A worker of its own place sees more; this one goes by what the session itself says, if it ever has.
+            Some(Err(())) if self.foreign().is_some() && self.s.heartbeat_at.is_some() => {
+                let running = SessionView::Running { active_at: None };
+                let mut capabilities = ComputeCapabilities::none();
+                capabilities.heartbeats = true;
+                match judge(&running, capabilities, self.task.status, last_sign, self.limits(), self.now) {
+                    Liveness::Alive { .. } => Decision::Wait { until: Some(soon.min(self.deadline_at())) },
+                    Liveness::Gone { detail } | Liveness::Lost { detail } => {
+                        self.draft().stop_session(StopCause::Lost, &detail).done()
+                    }
+                }
+            }
             Some(Err(())) => Decision::Wait { until: Some(soon.min(self.deadline_at())) },
             Some(Ok(view)) => {
                 let capabilities = self.backend.capabilities;
@@ -81,5 +94,40 @@ impl<'a> Facts<'a> {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::World;
+    use super::super::*;
+    use crate::task::{EffectKind, SignalKind};
+
+    /// A task whose session lives, as a worker of another place sees it.
+    fn elsewhere(heartbeat: Option<Timestamp>) -> World {
+        let mut world = World::new();
+        world.drive(&mut std::iter::empty());
+        let id = world.starts.last().cloned().unwrap();
+        world.signal(SignalKind::SessionRegistered { session: id });
+        world.drive(&mut std::iter::empty());
+        world.snap.task.session.as_mut().unwrap().compute = "fake@elsewhere".to_owned();
+        world.snap.heartbeat_at = heartbeat;
+        world
+    }
+
+    #[test]
+    fn a_session_of_another_place_is_judged_by_its_heartbeats() {
+        let now = Timestamp::from_millis(1_000_000_000);
+        let silence = elsewhere(None).snap.task.spec.limits.heartbeat_timeout_ms;
+        let backend = World::backend();
+        let after = |silent: Millis| {
+            let mut snap = elsewhere(Some(now)).snap;
+            snap.task.session.as_mut().unwrap().registered_at = Some(now);
+            snap.task.spec.limits.task_timeout_ms = Millis(2_000_000_000);
+            decide(&snap, &[], &backend, now.after(silent))
+        };
+        assert!(matches!(after(Millis(silence.0 - 1)), Decision::Wait { until: Some(_) }));
+        let Decision::Commit(change) = after(silence) else { panic!("it is silent: {:?}", after(silence)) };
+        assert!(matches!(change.effects[0].kind, EffectKind::StopSession { .. }));
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Facts<'a> {
         let details = [
             ("session_id", Value::from(session.id.as_str())),
             ("attempt", Value::from(session.attempt)),
-            ("compute_type", Value::from(session.compute.clone())),
+            ("compute_type", Value::from(session.compute.split_once('@').map_or(&*session.compute, |(kind, _)| kind))),
         ];
         self.draft()
             .consume_where(|k| matches!(k, SignalKind::SessionRegistered { .. }))

@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    fn backend() -> Backend {
+    pub(super) fn backend() -> Backend {
         let capabilities = ComputeCapabilities {
             heartbeats: true,
             exit_status: true,
