@@ -60,6 +60,25 @@ fn carrying_out_a_stop_before_the_end_is_needed() {
 }
 
 #[test]
+fn the_tombstone_of_what_never_began_is_needed() {
+    guards(p::NO_ORPHAN, Bounds { cancels: 1, ..STOLEN }, Guards { tombstone: false, ..Guards::ALL });
+}
+
+#[test]
+fn telling_words_apart_is_needed() {
+    let bounds = Bounds { workers: 1, steals: 0, ticks: 0, gates: true, repeats: 1, ..STOLEN };
+    guards(p::ASKED, bounds, Guards { dedup: false, ..Guards::ALL });
+}
+
+/// There is no timer with an epoch of its own: a due time lives on the row, and whoever gives a lease back writes it
+/// under the epoch and the revision that it decided on.
+#[test]
+fn the_revision_of_a_due_time_is_needed() {
+    let bounds = Bounds { workers: 1, steals: 0, cancels: 1, timers: true, ..STOLEN };
+    guards(p::WAKES, bounds, Guards { timer: false, ..Guards::ALL });
+}
+
+#[test]
 fn tombstones_are_needed_where_nothing_else_refuses_a_late_start() {
     // The same world with a backend that starts what was stopped: the session is there, and the gate keeps it idle.
     let bounds = Bounds { cancels: 1, tombstones: false, ..STOLEN };

@@ -8,7 +8,9 @@ mod guards;
 mod machine;
 mod print;
 mod properties;
+mod sessions;
 mod table;
+mod workers;
 mod world;
 
 use stateright::{Checker, Model};
@@ -22,7 +24,9 @@ const SMALL: Bounds = Bounds {
     tasks: 1,
     workers: 2,
     attempts: 1,
+    users: 1,
     cap: 1,
+    system: 2,
     ticks: 1,
     steals: 1,
     faults: 1,
@@ -31,6 +35,8 @@ const SMALL: Bounds = Bounds {
     verdicts: false,
     gates: false,
     tombstones: true,
+    repeats: 0,
+    timers: false,
 };
 
 /// Visits every state within the bounds, finds no promise broken, and finds every way that is to be there.
@@ -80,6 +86,30 @@ fn two_tasks_want_the_same_slot() {
 fn a_backend_without_tombstones() {
     let bounds = Bounds { faults: 0, tombstones: false, ..SMALL };
     check("no tombstones", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::LATE_START]);
+}
+
+#[test]
+fn two_users_share_what_the_system_has() {
+    let bounds = Bounds { tasks: 3, users: 2, workers: 1, system: 1, steals: 0, faults: 0, ticks: 0, ..SMALL };
+    check("two users", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::QUEUES]);
+}
+
+#[test]
+fn words_are_sent_again() {
+    let bounds = Bounds { workers: 1, steals: 0, faults: 0, gates: true, repeats: 1, ..SMALL };
+    check("repeats", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::AWAITS]);
+}
+
+#[test]
+fn leases_are_given_back_and_due_times_kept() {
+    let bounds = Bounds { steals: 0, timers: true, ..SMALL };
+    check("timers", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::ZOMBIE]);
+}
+
+#[test]
+fn three_workers_take_a_task_from_each_other() {
+    let bounds = Bounds { workers: 3, steals: 2, faults: 0, ticks: 0, ..SMALL };
+    check("three workers", bounds, &[p::COMPLETES, p::IS_CANCELLED, p::ZOMBIE]);
 }
 
 /// Takes minutes, and some gigabytes: `cargo test -p abca-core --release --test it -- --ignored --nocapture model_check::large`.

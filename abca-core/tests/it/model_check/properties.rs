@@ -1,8 +1,10 @@
 //! What must always hold, and what must be possible.
 
-use abca_core::task::TaskStatus;
+use abca_core::compute::SessionView;
+use abca_core::task::{Decision, Observation, SessionRecord, SlotLimit, SlotScope, TaskStatus, decide};
 use stateright::Property;
 
+use super::fixtures::{at, backend};
 use super::machine::Race;
 use super::world::{Breach, Process, Row, World};
 
@@ -30,9 +32,11 @@ pub const AWAITS: &str = "a human is awaited";
 pub const AGAIN: &str = "a second attempt is at work";
 pub const QUEUES: &str = "a task queues";
 pub const ZOMBIE: &str = "a worker acts on a lease that was taken from it";
+pub const WAKES: &str = "who has something to do is due";
+pub const ASKED: &str = "a human is asked a question once";
 pub const ENDS: &str = "time alone ends every task";
 
-pub const ALWAYS: [&str; 16] = [
+pub const ALWAYS: [&str; 18] = [
     ONE_END,
     SLOTS,
     CAP,
@@ -48,6 +52,8 @@ pub const ALWAYS: [&str; 16] = [
     LOOK_AHEAD,
     INBOX,
     CANCEL,
+    WAKES,
+    ASKED,
     ENDS,
 ];
 
@@ -63,6 +69,37 @@ fn any(w: &World, wanted: TaskStatus) -> bool {
     w.rows.iter().any(|r| status(r) == wanted)
 }
 
+/// Whether somebody comes to a task that nobody holds, no later than it wants: whatever its worker found out last, and
+/// forgot with its lease.
+fn is_awaited(row: &Row, now: u64) -> bool {
+    let row = &row.row;
+    if row.is_terminal() || row.lease.is_some() {
+        return true;
+    }
+    let session = |s: &SessionRecord| {
+        vec![
+            Observation::Started(s.id.clone()),
+            Observation::StopFailed { session: s.id.clone(), message: "no".to_owned() },
+        ]
+    };
+    let view = |alive: bool| {
+        row.snapshot.task.session.as_ref().map(|s| match alive {
+            true => Observation::Seen { session: s.id.clone(), view: SessionView::Running { active_at: None } },
+            false => Observation::Unseen { session: s.id.clone(), message: "no".to_owned() },
+        })
+    };
+    let wants = |alive: bool| {
+        let mut found = vec![Observation::SlotDenied(SlotScope("user:ann".to_owned()))];
+        found.extend(row.snapshot.task.session.as_ref().map(session).unwrap_or_default());
+        found.extend(view(alive));
+        match decide(&row.snapshot, &found, &backend(), at(now)) {
+            Decision::Wait { until } => until,
+            Decision::Ask(_) | Decision::Run(_) | Decision::Commit(_) => Some(at(now)),
+        }
+    };
+    row.claimable_from().is_some_and(|due| Some(due) <= wants(true).max(wants(false)))
+}
+
 pub fn all() -> Vec<Property<Race>> {
     vec![
         Property::always(ONE_END, |_: &Race, w: &World| {
@@ -72,8 +109,10 @@ pub fn all() -> Vec<Property<Race>> {
         Property::always(SLOTS, |_: &Race, w: &World| {
             rows(w, |_, row| status(row).holds_slots() != row.snapshot().held.is_empty())
         }),
-        Property::always(CAP, |m: &Race, w: &World| {
-            w.rows.iter().filter(|r| !r.snapshot().held.is_empty()).count() <= m.bounds.cap as usize
+        Property::always(CAP, |_: &Race, w: &World| {
+            let holders = |scope: &SlotScope| w.rows.iter().filter(|r| r.snapshot().held.contains(scope)).count();
+            let caps = |l: &SlotLimit| holders(&l.scope) <= l.cap as usize;
+            w.rows.iter().all(|r| r.row.limits().iter().all(caps))
         }),
         Property::always(FIFO, |_: &Race, w: &World| w.breach != Some(Breach::Overtaken)),
         Property::always(NO_ORPHAN, |m: &Race, w: &World| {
@@ -111,6 +150,8 @@ pub fn all() -> Vec<Property<Race>> {
         Property::always(CANCEL, |_: &Race, w: &World| {
             rows(w, |t, row| !status(row).is_terminal() || !w.cancels[t] || status(row) == TaskStatus::Cancelled)
         }),
+        Property::always(WAKES, |m: &Race, w: &World| !m.bounds.timers || rows(w, |_, row| is_awaited(row, w.now))),
+        Property::always(ASKED, |_: &Race, w: &World| w.asks.iter().all(|asks| *asks <= 1)),
         Property::always(ENDS, |m: &Race, w: &World| w.breach.is_some() || m.drain.ends(m, w)),
         Property::sometimes(COMPLETES, |_: &Race, w: &World| rows(w, |_, row| status(row) == TaskStatus::Completed)),
         Property::sometimes(FAILS, |_: &Race, w: &World| any(w, TaskStatus::Failed)),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use abca_core::SessionId;
 use abca_core::store::{Slots, Submit, TaskRow};
-use abca_core::task::{Decision, Observation, SlotScope, Snapshot, TaskSpec};
+use abca_core::task::{Decision, Observation, SlotLimit, SlotScope, Snapshot, TaskSpec};
+use abca_core::{SessionId, UserId};
 
 use super::fixtures::{at, limits, task, task_id};
 use super::print;
@@ -30,6 +30,12 @@ pub struct Guards {
     pub fifo: bool,
     /// A slot is denied when all are taken.
     pub cap: bool,
+    /// The stop of a session that never began leaves a tombstone.
+    pub tombstone: bool,
+    /// A word that was accepted once is not accepted again.
+    pub dedup: bool,
+    /// A lease that is given back on another revision leaves its task due.
+    pub timer: bool,
 }
 
 impl Guards {
@@ -42,6 +48,9 @@ impl Guards {
         release: true,
         fifo: true,
         cap: true,
+        tombstone: true,
+        dedup: true,
+        timer: true,
     };
 }
 
@@ -51,8 +60,12 @@ pub struct Bounds {
     pub tasks: usize,
     pub workers: usize,
     pub attempts: u32,
-    /// Holders per scope.
+    /// Users, whose tasks come in turns.
+    pub users: usize,
+    /// Holders per user.
     pub cap: u32,
+    /// Holders in all.
+    pub system: u32,
     /// How far the clock goes.
     pub ticks: u64,
     /// Claims of a task that somebody still works on.
@@ -69,6 +82,10 @@ pub struct Bounds {
     pub gates: bool,
     /// The backend refuses a start after a stop.
     pub tombstones: bool,
+    /// Words that are sent again.
+    pub repeats: u8,
+    /// Leases and due times are looked at: who is not due is not claimed, who waits gives its lease back.
+    pub timers: bool,
 }
 
 /// A promise that a step broke.
@@ -96,19 +113,36 @@ pub enum Breach {
 #[derive(Clone)]
 pub struct Row {
     pub row: Arc<TaskRow>,
+    /// What else of it matters, as the bounds say.
+    detail: Detail,
     print: u64,
 }
 
+/// What of a row matters only in some worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Detail {
+    timers: bool,
+    words: bool,
+}
+
 impl Row {
-    pub fn new(row: TaskRow) -> Self {
-        let print = print::of(|h| print::snapshot(&row.snapshot, h));
-        Self { row: Arc::new(row), print }
+    fn new(row: TaskRow, detail: Detail) -> Self {
+        let print = print::of(|h| {
+            print::snapshot(&row.snapshot, h);
+            if detail.timers {
+                (row.due, row.lease.map(|l| l.until), row.woken, row.denied).hash(h);
+            }
+            if detail.words {
+                row.seen.hash(h);
+            }
+        });
+        Self { row: Arc::new(row), detail, print }
     }
 
     pub fn change<T>(&mut self, f: impl FnOnce(&mut TaskRow) -> T) -> T {
         let mut row = TaskRow::clone(&self.row);
         let answer = f(&mut row);
-        *self = Self::new(row);
+        *self = Self::new(row, self.detail);
         answer
     }
 
@@ -234,6 +268,8 @@ pub struct World {
     pub unconfirmed: Vec<bool>,
     /// Cancels accepted, by task.
     pub cancels: Vec<bool>,
+    /// How often a human was asked, by task.
+    pub asks: Vec<u8>,
     /// Gate questions and answers told, by task.
     pub gates: Vec<(bool, bool)>,
     pub jobs: Vec<Option<Arc<Job>>>,
@@ -241,13 +277,14 @@ pub struct World {
     pub steals: u8,
     pub faults: u8,
     pub late: u8,
+    pub repeats: u8,
     pub breach: Option<Breach>,
 }
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, h: &mut H) {
         self.rows.iter().for_each(|r| r.print.hash(h));
-        (&self.sessions, &self.ends, &self.unconfirmed, &self.cancels, &self.gates).hash(h);
+        (&self.sessions, &self.ends, &self.unconfirmed, &self.cancels, &self.asks, &self.gates).hash(h);
         for job in &self.jobs {
             let facts = job.as_ref().map(|j| {
                 let now = self.rows[j.task].snapshot();
@@ -255,23 +292,22 @@ impl Hash for World {
             });
             facts.hash(h);
         }
-        (self.now, self.steals, self.faults, self.late, self.breach).hash(h);
+        (self.now, self.steals, self.faults, self.late, self.repeats, self.breach).hash(h);
     }
 }
 
 impl World {
     pub fn new(bounds: &Bounds, guards: Guards) -> Self {
-        let user = abca_core::UserId::new("ann").unwrap();
+        let detail = Detail { timers: bounds.timers, words: bounds.repeats > 0 };
         let rows = (0..bounds.tasks).map(|n| {
+            let user = UserId::new(["ann", "bob"][n % bounds.users]).unwrap();
             let mut slot = TaskSpec::user_slot(&user, bounds.cap);
             slot.fifo = guards.fifo;
-            let submit = Submit {
-                task: task(n, limits(vec![slot], bounds.attempts)),
-                payload_hash: String::new(),
-                events: Vec::new(),
-                due_at: at(0),
-            };
-            Row::new(TaskRow::new(&submit, n as u64 + 1))
+            let system = SlotLimit { scope: SlotScope("system".to_owned()), cap: bounds.system, fifo: false };
+            let mut task = task(n, limits(vec![slot, system], bounds.attempts));
+            task.user = user;
+            let submit = Submit { task, payload_hash: String::new(), events: Vec::new(), due_at: at(0) };
+            Row::new(TaskRow::new(&submit, n as u64 + 1), detail)
         });
         Self {
             rows: rows.collect(),
@@ -279,12 +315,14 @@ impl World {
             ends: vec![0; bounds.tasks],
             unconfirmed: vec![false; bounds.tasks],
             cancels: vec![false; bounds.tasks],
+            asks: vec![0; bounds.tasks],
             gates: vec![(false, false); bounds.tasks],
             jobs: vec![None; bounds.workers],
             now: 0,
             steals: bounds.steals,
             faults: bounds.faults,
             late: bounds.late,
+            repeats: bounds.repeats,
             breach: None,
         }
     }
@@ -296,6 +334,17 @@ impl World {
             .flat_map(|t| (0..self.sessions[t].len()).map(move |a| (t, a)))
             .find(|(t, a)| named(*t, *a))
             .expect("every session is of a task and an attempt")
+    }
+
+    /// Whether a worker is at a task, under whatever lease.
+    pub fn is_driven(&self, t: usize) -> bool {
+        self.jobs.iter().flatten().any(|j| j.task == t)
+    }
+
+    /// Whether whoever has the lease of a task lives.
+    pub fn is_held(&self, t: usize) -> bool {
+        let epoch = self.rows[t].snapshot().epoch;
+        self.jobs.iter().flatten().any(|j| j.task == t && j.snapshot.epoch == epoch)
     }
 
     /// Notes the first broken promise.
@@ -315,8 +364,9 @@ impl Slots for Taken<'_> {
         if self.cap { self.rows.iter().filter(|r| r.snapshot().held.contains(scope)).count() } else { 0 }
     }
 
-    fn earlier_waits(&self, _: &SlotScope, order: u64) -> bool {
-        self.rows.iter().any(|r| r.row.order < order && r.snapshot().task.status.is_waiting())
+    fn earlier_waits(&self, scope: &SlotScope, order: u64) -> bool {
+        let waits = |r: &Row| r.row.order < order && r.snapshot().task.status.is_waiting();
+        self.rows.iter().any(|r| waits(r) && r.row.limits().iter().any(|l| l.scope == *scope))
     }
 }
 
