@@ -7,10 +7,10 @@
    * A commit id is a function of the decision and of its revision: a job remembers whether its decision was applied.
    * A lease that is held may be expired at any moment (`thefts`): clocks may be as wrong as they like.
    * `due` is "now", "timer" (some moment to come, which `Fire` brings) or "never".                                   *)
-EXTENDS Machine, TLC
+EXTENDS Machine, Sequences, TLC
 
 CONSTANTS Tasks,        \* accepted in the order of their numbers
-          Second,       \* those of the second user
+          Users,        \* whose they are, in turns
           Workers,
           UserCap, SystemCap,
           Uploads,      \* tasks begin PENDING_UPLOADS
@@ -41,7 +41,7 @@ store == <<row, late, due, lease, woken, denied, slots, seen>>
 -----------------------------------------------------------------------------
 Idle    == [t |-> 0]
 NewSess == [p |-> "no", tomb |-> FALSE, starts |-> 0, reg |-> FALSE, worked |-> FALSE, rep |-> FALSE, rang |-> FALSE]
-UserOf(t) == IF t \in Second THEN 2 ELSE 1
+UserOf(t) == ((t - 1) % Users) + 1
 Over(t)   == row[t].st \in Terminal
 Runs(s)   == s.p \in {"up", "working"}
 
@@ -140,14 +140,29 @@ Room(t, holders) == /\ Cardinality({h \in holders : UserOf(h) = UserOf(t)}) < Us
 MayTake(t, j)    == /\ Room(t, IF "slot" \in Broken THEN j.saw ELSE slots)
                     /\ "fifo" \in Broken \/ ~EarlierWaits(t)
 
-\* Whom a freed slot, or a freed place in the queue, wakes: the first of those that were denied, of every user.
-FirstDenied(u, sl, rw) ==
-  LET ts == {t \in denied : UserOf(t) = u /\ rw[t].st \in Waiting} IN
-  IF ts = {} THEN {} ELSE {CHOOSE t \in ts : \A o \in ts : t <= o}
-Woken(t, sl, rw) ==
+(* Whom freed room wakes: as many of those that were denied as there is room for, users in turn, each in their order. *)
+HeldBy(u, holders) == Cardinality({h \in holders : UserOf(h) = u})
+Least(a, b)        == IF a < b THEN a ELSE b
+First(n, ts)       == {t \in ts : Cardinality({o \in ts : o < t}) < n}
+RECURSIVE Walk(_, _, _, _)
+Walk(users, room, holders, rows) ==
+  IF users = <<>> \/ room <= 0 THEN {}
+  ELSE LET u    == Head(users)
+           mine == {t \in denied : UserOf(t) = u /\ rows[t].st \in Waiting}
+           own  == Least(UserCap - HeldBy(u, holders), SystemCap - Cardinality(holders))
+           got  == First(Least(room, own), mine) IN
+       got \cup Walk(Tail(users), room - Cardinality(got), holders, rows)
+InTurn(u) == [i \in 1..Users |-> ((u - 1 + i) % Users) + 1]
+
+Woken(t, holders, rows) ==
+  LET u       == UserOf(t)
+      freed   == t \in slots /\ t \notin holders
+      left    == row[t].st \in Waiting /\ rows[t].st \notin Waiting
+      \* It was perhaps woken for room that it does not take: the next one may have it.
+      passed  == left /\ t \notin holders /\ "pass_on" \notin Broken IN
   IF "wake" \in Broken THEN {}
-  ELSE IF slots \ sl # {} \/ (row[t].st \in Waiting /\ rw[t].st \notin Waiting)
-  THEN FirstDenied(1, sl, rw) \cup FirstDenied(2, sl, rw) ELSE {}
+  ELSE (IF freed \/ left THEN Walk(<<u>>, UserCap - HeldBy(u, holders), holders, rows) ELSE {})
+       \cup (IF freed \/ passed THEN Walk(InTurn(u), SystemCap - Cardinality(holders), holders, rows) ELSE {})
 
 Apply(w, d, lost) ==
   LET j  == jobs[w]  t == j.t  before == row[t]
@@ -171,7 +186,7 @@ Apply(w, d, lost) ==
   /\ lease' = IF after.st \in Terminal THEN [lease EXCEPT ![t] = "none"] ELSE lease
   /\ due' = [x \in Tasks |-> IF x = t /\ after.st \in Terminal THEN "never" ELSE IF x \in wake THEN "now" ELSE due[x]]
   /\ woken' = (woken \cup wake) \ (IF after.st \in Waiting THEN {} ELSE {t})
-  /\ denied' = denied \ ((IF after.st \in Waiting THEN {} ELSE {t}) \cup wake)
+  /\ denied' = IF after.st \in Waiting THEN denied ELSE denied \ {t}
   /\ ghost' = [ghost EXCEPT !.ends[t] = @ + (IF after.st \in Terminal THEN 1 ELSE 0),
                             !.asks[t] = @ + (IF after.st = "awaiting" /\ before.st # "awaiting" THEN 1 ELSE 0),
                             !.unconf = @ \cup (IF d.unconf THEN {t} ELSE {}),
@@ -336,7 +351,7 @@ OneEnd         == \A t \in Tasks : ghost.ends[t] = IF Over(t) THEN 1 ELSE 0
 NothingAfter   == "a task that has ended was changed" \notin ghost.wrong
 InTable        == "a step outside the table" \notin ghost.wrong
 SlotIffHolding == \A t \in Tasks : (t \in slots) <=> row[t].st \in Holding
-UserCapHeld    == \A u \in {1, 2} : Cardinality({t \in slots : UserOf(t) = u}) <= UserCap
+UserCapHeld    == \A u \in 1..Users : Cardinality({t \in slots : UserOf(t) = u}) <= UserCap
 SystemCapHeld  == Cardinality(slots) <= SystemCap
 FirstInFirstOut == "an earlier task was overtaken" \notin ghost.wrong
 FencedWord     == "an expired lease's commit was applied" \notin ghost.wrong
@@ -357,6 +372,10 @@ AskedOnce      == \A t \in Tasks : ghost.asks[t] <= 1
 Wants(t)       == \A view \in {"up", "unseen"} :
                     Decide(row[t], {"denied", "started", "stop_failed", view}, late[t]).k # "wait"
 DueWhenWanted  == \A t \in Tasks : ~Over(t) /\ lease[t] = "none" => due[t] # "never" /\ (Wants(t) => due[t] = "now")
+
+\* Room that a waiting task could take is on offer: to itself, or to another one that is about to look.
+RoomOffered    == \A t \in Tasks : row[t].st \in Waiting /\ Room(t, slots) /\ ~EarlierWaits(t)
+                     => \E o \in Tasks : row[o].st \in Waiting /\ (due[o] = "now" \/ lease[o] # "none")
 
 (* What must be possible: each of these must be found broken, or the configurations above prove nothing about it. *)
 NeverEnds(st)     == \A t \in Tasks : row[t].st # st

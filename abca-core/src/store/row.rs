@@ -271,10 +271,12 @@ impl TaskRow {
         self.limits().iter().filter(|l| l.scope == *scope).map(|l| free(l, slots)).min().unwrap_or(0)
     }
 
-    /// Scopes in which somebody may move up after a commit of this task: what it gave back, and, when it left the
-    /// queue, those where its place in the order held others up.
+    /// Scopes in which somebody may move up after a commit of this task: what it gave back; and, when it left the
+    /// queue, those where its place in the order held others up, or all when it took nothing, because it was perhaps
+    /// woken for room that the next one may have instead.
     pub fn rooms(&self, done: &Applied) -> BTreeSet<SlotScope> {
-        let places = self.limits().iter().filter(|l| done.left_queue && l.fifo).map(|l| l.scope.clone());
+        let leaves = |l: &SlotLimit| done.left_queue && (l.fifo || done.taken.is_empty());
+        let places = self.limits().iter().filter(|l| leaves(l)).map(|l| l.scope.clone());
         done.freed.iter().cloned().chain(places).collect()
     }
 

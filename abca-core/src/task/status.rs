@@ -190,7 +190,6 @@ pub const TRANSITIONS: &[Transition] = table! {
     Hydrating => Running, SessionRegistered, SessionStarted;
     Hydrating => Failed, PreparationFailed, TaskFailed;
     Hydrating => Failed, StartFailed, TaskFailed;
-    Hydrating => Failed, SessionLost, TaskFailed;
     Hydrating => TimedOut, DeadlinePassed, TaskTimedOut;
     Hydrating => Cancelled, Cancelled, TaskCancelled;
     Hydrating => Failed, FailedByOperator, TaskFailed;

@@ -81,10 +81,13 @@ impl<'a> Facts<'a> {
         }
         match stopping.cause {
             StopCause::Deadline => self.draft().time_out(Failure::new(FailureReason::Deadline, &detail)).done(),
-            StopCause::StartRefused => self.start_failed(&detail),
-            StopCause::Cancelled | StopCause::Lost | StopCause::StartFailed | StopCause::Lingering => {
-                self.lost(&detail)
-            }
+            // A record that says running, stopped because its start was refused, was written by nobody: it is lost.
+            StopCause::StartRefused if self.task.status == TaskStatus::Hydrating => self.start_failed(&detail),
+            StopCause::StartRefused
+            | StopCause::Cancelled
+            | StopCause::Lost
+            | StopCause::StartFailed
+            | StopCause::Lingering => self.lost(&detail),
         }
     }
 }

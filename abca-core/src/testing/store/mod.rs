@@ -133,6 +133,7 @@ suite! {
         Nothing an_end_of_the_first_wakes_the_next,
         Nothing a_wake_up_survives_the_release_of_the_lease,
         Nothing users_take_turns,
+        Nothing room_that_is_not_taken_is_passed_on,
         Nothing slots_and_states_go_together,
         Nothing a_batch_sees_its_own_slots,
     }

@@ -171,6 +171,27 @@ pub(super) async fn users_take_turns(h: &dyn StoreHarness) {
     assert_eq!(woken(&store).await, [5]);
 }
 
+pub(super) async fn room_that_is_not_taken_is_passed_on(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let submit_as = async |n: u64, name: &str| {
+        let needs = vec![limit(&format!("user:{name}"), 1, true), limit("system", 1, false)];
+        let mut task = task_with_slots(n, needs);
+        task.user = user(name);
+        add(&store, task).await;
+        take(&store, task_id(n), n, at(n)).await
+    };
+    let (a, b, c) = (submit_as(1, "ann").await, submit_as(2, "bob").await, submit_as(3, "cid").await);
+    let a = admitted(&store, &a).await;
+    let b = parked(&store, &b).await;
+    parked(&store, &c).await;
+    applied(&store, &a, cancelled(&a, at(500))).await;
+    // Bob's turn; but he has thought better of it, and his worker hears that before it looks at the slot.
+    assert_eq!(woken(&store).await, [2]);
+    let b = load(&store, b.id()).await;
+    applied(&store, &b, cancelled(&b, at(600))).await;
+    assert_eq!(woken(&store).await, [3]);
+}
+
 pub(super) async fn slots_and_states_go_together(h: &dyn StoreHarness) {
     let store = h.fresh().await;
     let slots = [limit("user:ann", 1, true)];

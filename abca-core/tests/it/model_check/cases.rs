@@ -80,6 +80,17 @@ fn a_report_of_a_session_that_was_never_let_in_ends_nothing() {
 }
 
 #[test]
+fn a_record_that_runs_though_its_start_was_refused_comes_to_its_end() {
+    // Only a row that was edited by hand says so. It was decided on again and again, along no row of the table.
+    for status in [TaskStatus::Running, TaskStatus::AwaitingApproval, TaskStatus::Finalizing] {
+        let s = stopping(status, StopCause::StartRefused);
+        let change = committed(&s, &[Observation::StopFailed { session: id(), message: "no".to_owned() }], at(2));
+        assert_eq!(change.task.status, TaskStatus::Failed, "{status}");
+        assert_eq!(change.transition.map(|t| (t.from, t.to)), Some((status, TaskStatus::Failed)));
+    }
+}
+
+#[test]
 fn no_second_session_while_the_first_may_still_run() {
     let failed = Observation::StopFailed { session: id(), message: "unreachable".to_owned() };
     for status in [TaskStatus::Hydrating, TaskStatus::Running, TaskStatus::AwaitingApproval] {

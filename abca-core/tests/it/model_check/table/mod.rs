@@ -1,0 +1,141 @@
+//! Every state with every cause, observation and moment, in bounded form: `decide` always has an answer, the same one,
+//! along the table, that waits for something to come and never runs in a circle.
+
+mod axes;
+
+use std::collections::BTreeSet;
+
+use abca_core::store::check_change;
+use abca_core::task::{Backend, Decision, Observation, Snapshot, TRANSITIONS, TaskStatus, Transition, apply, decide};
+use abca_core::{Millis, Timestamp};
+
+use super::fixtures::TICK;
+use axes::{STANDS, backends, heartbeats, inboxes, moments, observations, snapshot};
+
+/// Rows of the table of transitions that were decided.
+type Rows = BTreeSet<Transition>;
+
+/// What came of asking.
+#[derive(Debug, Default)]
+struct Answers {
+    asked: u64,
+    wrong: u64,
+    /// The first few of what is wrong.
+    examples: Vec<String>,
+    rows: Rows,
+}
+
+/// Checks one input; what is wrong with the answer, if anything.
+fn fault(s: &Snapshot, seen: &[Observation], backend: &Backend, now: Timestamp, rows: &mut Rows) -> Option<String> {
+    let first = decide(s, seen, backend, now);
+    if decide(s, seen, backend, now) != first {
+        return Some("another answer to the same question".to_owned());
+    }
+    let mut at_hand = s.clone();
+    let mut decision = first;
+    for _ in 0..6 {
+        match decision {
+            Decision::Wait { until: None } if at_hand.task.status.is_terminal() => return None,
+            Decision::Wait { until: None } => return Some(format!("waits for ever in {}", at_hand.task.status)),
+            Decision::Wait { .. } if at_hand.task.status.is_terminal() => {
+                return Some("waits after the end".to_owned());
+            }
+            Decision::Wait { until: Some(until) } if until <= now => return Some("waits for the past".to_owned()),
+            // Clocks may be behind by what `moments` says; nothing waits longer than the longest limit for that.
+            Decision::Wait { until: Some(until) } if until.since(now) > Millis(5 * TICK.0) => {
+                return Some(format!("waits for {}", until.since(now)));
+            }
+            Decision::Wait { .. } | Decision::Ask(_) | Decision::Run(_) if at_hand.task.status.is_terminal() => {
+                return Some("goes on after the end".to_owned());
+            }
+            Decision::Wait { .. } | Decision::Ask(_) | Decision::Run(_) => return None,
+            Decision::Commit(change) => {
+                if let Err(error) = check_change(&at_hand, &change) {
+                    return Some(format!("decides what no store takes: {error}"));
+                }
+                rows.extend(change.transition);
+                let next = apply(&at_hand, &change);
+                if is_the_same(&at_hand, &next) {
+                    return Some("commits a change that changes nothing".to_owned());
+                }
+                at_hand = next;
+                decision = decide(&at_hand, &[], backend, now);
+            }
+        }
+    }
+    Some(format!("commits in a circle in {}", at_hand.task.status))
+}
+
+/// Whether a commit left everything as it was, but for its traces.
+fn is_the_same(before: &Snapshot, after: &Snapshot) -> bool {
+    let mut bare = after.clone();
+    bare.revision = before.revision;
+    bare.task.updated_at = before.task.updated_at;
+    bare.task.failure.clone_from(&before.task.failure);
+    bare == *before
+}
+
+/// Asks of one attempt's records every `stride`th question, evenly over the whole.
+fn ask(attempt: u32, stride: u64) -> Answers {
+    let (inboxes, observations, backends) = (inboxes(attempt), observations(attempt), backends());
+    let mut answers = Answers::default();
+    let mut nth = 0u64;
+    for status in TaskStatus::ALL {
+        for stands in STANDS {
+            let Some(mut s) = snapshot(status, stands, attempt) else { continue };
+            // What has ended has an empty inbox.
+            for inbox in inboxes.iter().take(if status.is_terminal() { 1 } else { inboxes.len() }) {
+                s.signals.clone_from(inbox);
+                for heartbeat in heartbeats() {
+                    s.heartbeat_at = heartbeat;
+                    for (seen, backend) in observations.iter().flat_map(|o| backends.iter().map(move |b| (o, b))) {
+                        for now in moments() {
+                            nth += 1;
+                            if !nth.is_multiple_of(stride) {
+                                continue;
+                            }
+                            answers.asked += 1;
+                            let Some(why) = fault(&s, seen, backend, now, &mut answers.rows) else { continue };
+                            answers.wrong += 1;
+                            if answers.examples.len() < 8 {
+                                let words: Vec<_> = s.signals.iter().map(|s| &s.kind).collect();
+                                let input = format!("{seen:?} {words:?} {heartbeat:?} {backend:?} at {now}");
+                                answers.examples.push(format!("{status} {stands:?} attempt {attempt} {input}: {why}"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    answers
+}
+
+fn ask_all(stride: u64) {
+    let (first, last) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(1, stride));
+        (ask(2, stride), first.join().unwrap())
+    });
+    let (asked, wrong) = (first.asked + last.asked, first.wrong + last.wrong);
+    let examples: Vec<_> = first.examples.into_iter().chain(last.examples).collect();
+    let rows: Rows = first.rows.into_iter().chain(last.rows).collect();
+    eprintln!("{asked} combinations, {} of {} transitions decided", rows.len(), TRANSITIONS.len());
+    assert!(asked >= 100_000, "only {asked} combinations");
+    assert_eq!(wrong, 0, "of {asked}, e.g. {examples:#?}");
+    // A row that nothing decides is dead, or the questions miss it.
+    let never: Vec<_> = TRANSITIONS.iter().filter(|row| !rows.contains(*row)).collect();
+    assert_eq!(never, Vec::<&Transition>::new(), "rows that nothing decides");
+}
+
+/// One question of 61, which divides no axis: every pair of values on any two axes is asked about.
+#[test]
+fn every_state_and_cause_has_one_answer_within_the_table() {
+    ask_all(61);
+}
+
+/// The whole product: `cargo test -p abca-core --release --test it -- --ignored --nocapture whole_table`.
+#[test]
+#[ignore = "fifty million decisions: run in release"]
+fn whole_table() {
+    ask_all(1);
+}
