@@ -6,7 +6,9 @@ mod axes;
 use std::collections::BTreeSet;
 
 use abca_core::store::check_change;
-use abca_core::task::{Backend, Decision, Observation, Snapshot, TRANSITIONS, TaskStatus, Transition, apply, decide};
+use abca_core::task::{
+    Backend, Decision, Observation, Snapshot, TRANSITIONS, TaskStatus, Transition, apply, decide, fail_dead_letter,
+};
 use abca_core::{Millis, Timestamp};
 
 use super::fixtures::TICK;
@@ -75,40 +77,56 @@ fn is_the_same(before: &Snapshot, after: &Snapshot) -> bool {
     bare == *before
 }
 
+/// Every record of an attempt, with every inbox and heartbeat.
+fn records(attempt: u32) -> impl Iterator<Item = Snapshot> {
+    let bare = TaskStatus::ALL
+        .into_iter()
+        .flat_map(move |status| STANDS.into_iter().filter_map(move |stands| snapshot(status, stands, attempt)));
+    bare.flat_map(move |bare| {
+        // What has ended has an empty inbox.
+        let inboxes = inboxes(attempt).into_iter().take(if bare.task.status.is_terminal() { 1 } else { usize::MAX });
+        inboxes.flat_map(move |signals| {
+            let with = Snapshot { signals, ..bare.clone() };
+            heartbeats().map(|heartbeat_at| Snapshot { heartbeat_at, ..with.clone() })
+        })
+    })
+}
+
 /// Asks of one attempt's records every `stride`th question, evenly over the whole.
 fn ask(attempt: u32, stride: u64) -> Answers {
-    let (inboxes, observations, backends) = (inboxes(attempt), observations(attempt), backends());
+    let (observations, backends) = (observations(attempt), backends());
     let mut answers = Answers::default();
     let mut nth = 0u64;
-    for status in TaskStatus::ALL {
-        for stands in STANDS {
-            let Some(mut s) = snapshot(status, stands, attempt) else { continue };
-            // What has ended has an empty inbox.
-            for inbox in inboxes.iter().take(if status.is_terminal() { 1 } else { inboxes.len() }) {
-                s.signals.clone_from(inbox);
-                for heartbeat in heartbeats() {
-                    s.heartbeat_at = heartbeat;
-                    for (seen, backend) in observations.iter().flat_map(|o| backends.iter().map(move |b| (o, b))) {
-                        for now in moments() {
-                            nth += 1;
-                            if !nth.is_multiple_of(stride) {
-                                continue;
-                            }
-                            answers.asked += 1;
-                            let Some(why) = fault(&s, seen, backend, now, &mut answers.rows) else { continue };
-                            answers.wrong += 1;
-                            if answers.examples.len() < 8 {
-                                let words: Vec<_> = s.signals.iter().map(|s| &s.kind).collect();
-                                let input = format!("{seen:?} {words:?} {heartbeat:?} {backend:?} at {now}");
-                                answers.examples.push(format!("{status} {stands:?} attempt {attempt} {input}: {why}"));
-                            }
-                        }
-                    }
+    for s in records(attempt) {
+        for (seen, backend) in observations.iter().flat_map(|o| backends.iter().map(move |b| (o, b))) {
+            for now in moments() {
+                nth += 1;
+                if !nth.is_multiple_of(stride) {
+                    continue;
+                }
+                answers.asked += 1;
+                let why =
+                    fault(&s, seen, backend, now, &mut answers.rows).or_else(|| given_up(&s, now, &mut answers.rows));
+                if let Some(why) = why {
+                    answers.wrong += 1;
+                    answers.examples.push(format!("{why}: {seen:?} {backend:?} at {now} on {s:?}"));
+                    answers.examples.truncate(8);
                 }
             }
         }
     }
     answers
+}
+
+/// What is wrong with how an operator ends it, if anything.
+fn given_up(s: &Snapshot, now: Timestamp, rows: &mut Rows) -> Option<String> {
+    if s.task.status.is_terminal() {
+        return None;
+    }
+    let change = fail_dead_letter(s, "no", now);
+    rows.extend(change.transition);
+    let error = check_change(s, &change).err().map(|e| format!("no store takes how an operator ends it: {e}"));
+    error.or_else(|| (!change.task.status.is_terminal()).then(|| "an operator cannot end it".to_owned()))
 }
 
 fn ask_all(stride: u64) {
