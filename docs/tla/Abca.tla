@@ -330,8 +330,8 @@ Next ==
 Spec == Init /\ [][Next]_vars
 
 (* Fairness, for what must come to pass: time passes, whoever is due is claimed in the end (oldest first), and a worker
-   that holds a task goes on or is dead. Nothing is asked of sessions, people, or the luck of a call.                  *)
-Fair == /\ \A t \in Tasks : WF_vars(Elapse(t)) /\ WF_vars(Fire(t)) /\ WF_vars(Expire(t))
+   that holds a task goes on or is dead. Nothing is asked of sessions, people, polls, or the luck of a call.           *)
+Fair == /\ \A t \in Tasks : WF_vars(Elapse(t)) /\ WF_vars(Expire(t))
         /\ \A t \in Tasks : SF_vars(\E w \in Workers : Claim(w, t))
         /\ \A w \in Workers : WF_vars(Act(w))
 FairSpec == Spec /\ Fair
