@@ -3,6 +3,8 @@
 mod conformance;
 #[cfg(feature = "sqlite")]
 mod differential;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "sqlite")]
 mod faults;
 #[cfg(feature = "sqlite")]

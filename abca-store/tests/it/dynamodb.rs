@@ -1,0 +1,106 @@
+//! The DynamoDB store against an emulator, each test in a table of its own. `ABCA_TEST_DYNAMODB` names the endpoint:
+//! `scripts/dynamodb` starts one and prints it.
+
+mod costs;
+mod days;
+mod model;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use abca_core::store::TaskStore;
+use abca_core::testing::store::{StoreHarness, cases, run};
+use abca_store::dynamodb::DynamoDbKeys;
+use abca_store::{DynamoDb, DynamoDbConfig};
+use async_trait::async_trait;
+
+/// How to reach a table of the emulator.
+fn config(table: &str) -> DynamoDbConfig {
+    let endpoint = std::env::var("ABCA_TEST_DYNAMODB").unwrap_or_default();
+    assert!(
+        !endpoint.is_empty(),
+        "ABCA_TEST_DYNAMODB is not set: run these tests with ABCA_TEST_DYNAMODB=\"$(scripts/dynamodb)\""
+    );
+    let keys = DynamoDbKeys::new("test", "test-secret-key".to_owned());
+    DynamoDbConfig::table(table).region("us-east-1").endpoint_url(endpoint).keys(keys)
+}
+
+/// A name that no other test has, in this run or another.
+fn unused() -> String {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    format!("abca-test-{now}-{}-{next}", std::process::id())
+}
+
+async fn fresh() -> (String, DynamoDb) {
+    let table = unused();
+    let store = DynamoDb::init(config(&table)).await.unwrap();
+    (table, store)
+}
+
+/// A request that knows nothing of abca: what an operator does by hand. Answers the body.
+fn raw(action: &str, body: &str) -> String {
+    let endpoint = config("raw").endpoint_url.unwrap();
+    let host = endpoint.strip_prefix("http://").expect("an emulator on this machine").trim_end_matches('/').to_owned();
+    let mut stream = TcpStream::connect(&host).unwrap();
+    let length = body.len();
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.0\r\n\
+         X-Amz-Target: DynamoDB_20120810.{action}\r\nX-Amz-Date: 20260101T000000Z\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request, \
+         SignedHeaders=host;x-amz-date, Signature=0\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{action}: {answer}");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
+
+/// Stores in tables of their own, found again by the store's address.
+#[derive(Default)]
+struct Tables(Mutex<BTreeMap<usize, String>>);
+
+impl Tables {
+    fn keep(&self, table: String, store: DynamoDb) -> Arc<dyn TaskStore> {
+        let store = Arc::new(store);
+        self.0.lock().unwrap().insert(Arc::as_ptr(&store) as usize, table);
+        store
+    }
+
+    fn known(&self, store: &Arc<dyn TaskStore>) -> String {
+        let address = Arc::as_ptr(store).cast::<()>() as usize;
+        self.0.lock().unwrap().get(&address).expect("a store of this harness").clone()
+    }
+}
+
+#[async_trait]
+impl StoreHarness for Tables {
+    async fn fresh(&self) -> Arc<dyn TaskStore> {
+        let (table, store) = fresh().await;
+        self.keep(table, store)
+    }
+
+    async fn reopen(&self, store: Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
+        self.second(&store).await
+    }
+
+    async fn second(&self, store: &Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
+        let table = self.known(store);
+        let opened = DynamoDb::open(config(&table)).await.unwrap();
+        self.keep(table, opened)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dynamodb_keeps_the_contract() {
+    // A table has no order of all its events: DynamoDB Streams give them away.
+    let skips = ["operators::every_event_is_fed_once", "operators::a_foreign_cursor_is_refused"];
+    let report = run(&Tables::default(), &skips).await;
+    assert_eq!(report.passed.len() + skips.len(), cases().len());
+}
