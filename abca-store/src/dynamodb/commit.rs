@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use abca_core::store::{
-    Applied, Commit, CommitOutcome, CommitVerdict, Slots, StoreError, TaskRow, check_commits,
-};
+use abca_core::store::{Applied, Commit, CommitOutcome, CommitVerdict, Slots, StoreError, TaskRow, check_commits};
 use abca_core::task::{SlotChange, SlotLimit, SlotScope};
 
 use super::DynamoDb;
@@ -185,13 +183,7 @@ impl DynamoDb {
     }
 
     /// Writes down that a task was denied a slot, unless room was made meanwhile.
-    async fn deny(
-        &self,
-        before: &Kept,
-        after: &mut Kept,
-        view: &View,
-        scope: &SlotScope,
-    ) -> Result<bool, StoreError> {
+    async fn deny(&self, before: &Kept, after: &mut Kept, view: &View, scope: &SlotScope) -> Result<bool, StoreError> {
         if before.row.denied {
             return Ok(true);
         }

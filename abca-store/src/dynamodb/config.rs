@@ -20,11 +20,7 @@ pub struct DynamoDbKeys {
 impl DynamoDbKeys {
     /// Long-lived keys.
     pub fn new(access_key_id: impl Into<String>, secret_access_key: impl Into<SecretString>) -> Self {
-        Self {
-            access_key_id: access_key_id.into(),
-            secret_access_key: secret_access_key.into(),
-            session_token: None,
-        }
+        Self { access_key_id: access_key_id.into(), secret_access_key: secret_access_key.into(), session_token: None }
     }
 }
 

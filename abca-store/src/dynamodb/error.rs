@@ -84,14 +84,17 @@ fn said(request: Request<'_>, code: &str, status: u16, words: &str) -> (StoreErr
         | "LimitExceededException" => (Kind::Throttled, format!("dynamodb is busy with table `{table}`: {words}")),
         "ResourceNotFoundException" => (
             Kind::Incompatible,
-            format!("there is no table `{table}` as abca makes it here; run `abca store init --store dynamodb:{table}` ({words})"),
+            format!(
+                "there is no table `{table}` as abca makes it here; run `abca store init --store dynamodb:{table}` ({words})"
+            ),
         ),
         "ResourceInUseException" => {
             (Kind::Unavailable, format!("table `{table}` is being made or changed; repeat later ({words})"))
         }
-        "AccessDeniedException" | "AccessDenied" => {
-            (Kind::Unavailable, format!("access denied: allow `dynamodb:{action}` on table `{table}` and its indexes ({words})"))
-        }
+        "AccessDeniedException" | "AccessDenied" => (
+            Kind::Unavailable,
+            format!("access denied: allow `dynamodb:{action}` on table `{table}` and its indexes ({words})"),
+        ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
         | "InvalidSignatureException"
@@ -100,9 +103,10 @@ fn said(request: Request<'_>, code: &str, status: u16, words: &str) -> (StoreErr
         | "MissingAuthenticationTokenException"
         | "ExpiredTokenException"
         | "ExpiredToken"
-        | "SignatureDoesNotMatch" => {
-            (Kind::Unavailable, format!("dynamodb does not accept the aws credentials; renew or replace them ({words})"))
-        }
+        | "SignatureDoesNotMatch" => (
+            Kind::Unavailable,
+            format!("dynamodb does not accept the aws credentials; renew or replace them ({words})"),
+        ),
         "ItemCollectionSizeLimitExceededException" => (Kind::Full, format!("an item collection is full: {words}")),
         "ValidationException" | "SerializationException" => {
             (Kind::Invalid, format!("dynamodb refuses `{action}` on table `{table}`: {words}"))

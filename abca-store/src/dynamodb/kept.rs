@@ -307,8 +307,7 @@ impl Kept {
             self.report = aside(op, &format!("the report of task {id}"), &task.report, &mut wide)?;
         }
         let inbox_ids: BTreeSet<&SignalId> = self.row.snapshot.signals.iter().map(|s| &s.id).collect();
-        let mut seen: Vec<SignalId> =
-            self.row.seen.iter().filter(|s| !inbox_ids.contains(s)).cloned().collect();
+        let mut seen: Vec<SignalId> = self.row.seen.iter().filter(|s| !inbox_ids.contains(s)).cloned().collect();
         if seen.len() > SEEN_MOST {
             heard = seen.split_off(SEEN_KEPT);
             self.overflowed = true;

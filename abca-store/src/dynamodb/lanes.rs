@@ -52,8 +52,7 @@ impl DynamoDb {
     /// Leaves the places of a task that waits no more. What stays behind is passed over and swept away later.
     pub(super) async fn leave_places(&self, op: &'static str, kept: &Kept, was_denied: bool) {
         let row = &kept.row;
-        let mut keys: Vec<Key> =
-            lanes(row).into_keys().map(|lane| Key::place(&lane, row.order, kept.id())).collect();
+        let mut keys: Vec<Key> = lanes(row).into_keys().map(|lane| Key::place(&lane, row.order, kept.id())).collect();
         if was_denied {
             keys.extend(row.limits().iter().map(|l| Key::denied(&l.scope, row.user(), row.order)));
         }
@@ -74,7 +73,7 @@ impl DynamoDb {
         let mut last = 0;
         for ask in asks {
             let (items, _) = self.wire.page(op, &ask, None).await?;
-            last = items.iter().filter_map(|item| place_of(item)).map(|(order, _)| order).fold(last, u64::max);
+            last = items.iter().filter_map(place_of).map(|(order, _)| order).fold(last, u64::max);
         }
         Ok(last)
     }

@@ -62,10 +62,12 @@ impl DynamoDb {
             for (id, found) in self.rows(OP, &ids).await? {
                 match found {
                     Ok(kept) => page.push(kept.row.snapshot.task),
-                    Err(e) => tracing::error!(task = %id, error = %e, "a task cannot be read: it is left out of a list"),
+                    Err(e) => {
+                        tracing::error!(task = %id, error = %e, "a task cannot be read: it is left out of a list")
+                    }
                 }
             }
-            page.sort_by(|a, b| b.id.cmp(&a.id));
+            page.sort_by_key(|task| std::cmp::Reverse(task.id));
             tasks.extend(page.into_iter().filter(|task| query.asks_for(task)));
         }
         tasks.truncate(query.limit);
@@ -84,7 +86,8 @@ impl DynamoDb {
                     lane.from = next;
                 }
             }
-            let newest = lanes.iter_mut().filter(|lane| !lane.ready.is_empty()).max_by_key(|l| l.ready.front().copied());
+            let newest =
+                lanes.iter_mut().filter(|lane| !lane.ready.is_empty()).max_by_key(|l| l.ready.front().copied());
             let Some(id) = newest.and_then(|lane| lane.ready.pop_front()) else { break };
             ids.push(id);
         }
@@ -108,7 +111,7 @@ impl DynamoDb {
             let hash = ("ak", format!("{kind}{shard}"));
             let ask = Ask { index: Some("all"), hash, range: None, forward: true, limit: 1_000 };
             let items = self.wire.pages(op, &ask, usize::MAX).await?;
-            found.extend(items.iter().filter_map(|item| Key::of(item)).map(|key| key.pk));
+            found.extend(items.iter().filter_map(Key::of).map(|key| key.pk));
         }
         found.sort();
         found.dedup();

@@ -31,10 +31,7 @@ impl Locks {
         Some(self.tasks.get(stripe(&id.to_string()))?.lock().await)
     }
 
-    pub(super) async fn scopes<'a>(
-        &'a self,
-        scopes: impl Iterator<Item = &SlotScope>,
-    ) -> Vec<MutexGuard<'a, ()>> {
+    pub(super) async fn scopes<'a>(&'a self, scopes: impl Iterator<Item = &SlotScope>) -> Vec<MutexGuard<'a, ()>> {
         let stripes: BTreeSet<usize> = scopes.map(|scope| stripe(&scope.0)).collect();
         let mut held = Vec::with_capacity(stripes.len());
         for stripe in stripes {

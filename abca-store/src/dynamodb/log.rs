@@ -85,13 +85,7 @@ impl DynamoDb {
         }
     }
 
-    async fn log_page(
-        &self,
-        id: TaskId,
-        first: u64,
-        last: u64,
-        records: &[LogRecord],
-    ) -> Result<Item, StoreError> {
+    async fn log_page(&self, id: TaskId, first: u64, last: u64, records: &[LogRecord]) -> Result<Item, StoreError> {
         let mut item = Key::page(id, 'L', first, last).item();
         let json = to_json(OP, &records)?;
         if json.len() <= INLINE {
@@ -110,8 +104,7 @@ impl DynamoDb {
         if append.expect_seq == 0 || last > len {
             return Ok(false);
         }
-        let query =
-            LogQuery { task: append.task, after: append.expect_seq - 1, limit: append.records.len() };
+        let query = LogQuery { task: append.task, after: append.expect_seq - 1, limit: append.records.len() };
         let there = self.log_of(&query).await?;
         Ok(there.iter().map(|(_, record)| record).eq(&append.records))
     }
@@ -135,7 +128,8 @@ impl DynamoDb {
             let (items, next) = self.wire.page(OP, &ask, from).await?;
             let mut size = 0;
             for item in items {
-                let first = first_of(&item).ok_or_else(|| corrupt(OP, &format!("a page of the log of task {id}"), "it has no number"))?;
+                let first = first_of(&item)
+                    .ok_or_else(|| corrupt(OP, &format!("a page of the log of task {id}"), "it has no number"))?;
                 let page = self.read_page(id, &item).await?;
                 size += page.len();
                 let numbered = (first..).zip(page).filter(|(seq, _)| *seq > query.after);

@@ -162,7 +162,9 @@ impl DynamoDb {
                 table::VERSION
             )),
             (Some(_), Some(shards)) if (1..=256).contains(&shards) => Ok(shards),
-            _ => wrong(format!("the item `M#` of table `{table}` is not what abca wrote; restore it, or use another table")),
+            _ => wrong(format!(
+                "the item `M#` of table `{table}` is not what abca wrote; restore it, or use another table"
+            )),
         }
     }
 

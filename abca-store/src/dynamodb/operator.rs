@@ -93,9 +93,7 @@ impl OperatorStore for DynamoDb {
         let mut rooms = Rooms::new();
         let mut buried = Vec::with_capacity(batch.len());
         for burial in batch {
-            let done = self.moved("bury", burial.task, burial.now, &mut rooms, |kept| {
-                kept.row.bury(burial)
-            });
+            let done = self.moved("bury", burial.task, burial.now, &mut rooms, |kept| kept.row.bury(burial));
             match done.await {
                 Ok(done) => buried.push(done),
                 Err(e) => {
@@ -249,10 +247,8 @@ impl DynamoDb {
         others: Vec<Part>,
     ) -> Result<bool, StoreError> {
         let Some(key) = Key::of(item) else { return Ok(false) };
-        let mut edit = Edit::new(key)
-            .set("v", s(format!("{:016x}", fastrand::u64(..))))
-            .set("gone", n(1))
-            .unchanged("v", item);
+        let mut edit =
+            Edit::new(key).set("v", s(format!("{:016x}", fastrand::u64(..)))).set("gone", n(1)).unchanged("v", item);
         // Out of every list; findable until nothing is left of it.
         let mut after = item.clone();
         for name in ["u", "r", "ak", "ss"] {

@@ -40,8 +40,6 @@ pub(super) struct Scope {
     item: Item,
     /// Holders by the moment of taking.
     pub(super) holders: BTreeSet<(u64, u128)>,
-    /// How often it has changed; `None` before it first did.
-    changes: Option<u64>,
     /// How many denials were written down since everybody had been let in; `None` for none.
     pub(super) denials: Option<u64>,
     /// The first earlier place of a waiting task that was asked for.
@@ -108,7 +106,7 @@ impl Scope {
             Some(AttributeValue::Bs(set)) => set.iter().filter_map(|e| read_mark(e.as_ref())).collect(),
             Some(_) | None => BTreeSet::new(),
         };
-        Self { holders: set, changes: number(&item, "n"), denials: number(&item, "dn"), item, earlier: false }
+        Self { holders: set, denials: number(&item, "dn"), item, earlier: false }
     }
 
     pub(super) fn waking(&self) -> Option<Waking> {

@@ -106,7 +106,9 @@ impl DynamoDb {
         let Some(id) = keyed.or(same) else { return Ok(None) };
         let Some(found) = self.row(OP, id).await? else {
             // Removed between two reads, or a key was left behind by hand.
-            if let Some((key, item)) = key.and_then(|k| Some((k, items.iter().find(|i| Key::of(i).as_ref() == Some(k))?))) {
+            if let Some((key, item)) =
+                key.and_then(|k| Some((k, items.iter().find(|i| Key::of(i).as_ref() == Some(k))?)))
+            {
                 let same = Edit::new(key.clone()).unchanged("id", item);
                 self.wire.delete(OP, key, Some(same)).await?;
             }

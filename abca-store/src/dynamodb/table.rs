@@ -65,9 +65,7 @@ pub fn definition(table: &str) -> String {
 /// [`super::DynamoDb::init`] needs `dynamodb:CreateTable` and `dynamodb:DescribeTable` besides, once; and
 /// [`super::DynamoDb::verify`] the latter. Sessions need nothing of it: they never see database credentials.
 pub fn policy(table_arn: &str) -> String {
-    let actions = [
-        "BatchGetItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem",
-    ];
+    let actions = ["BatchGetItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"];
     let policy = serde_json::json!({
         "Version": "2012-10-17",
         "Statement": [
@@ -146,9 +144,8 @@ pub(super) async fn check(client: &Client, table: &str, op: &'static str) -> Res
 }
 
 fn faults(table: &TableDescription) -> Vec<String> {
-    let named = |schema: &[KeySchemaElement]| -> Vec<String> {
-        schema.iter().map(|k| k.attribute_name().to_owned()).collect()
-    };
+    let named =
+        |schema: &[KeySchemaElement]| -> Vec<String> { schema.iter().map(|k| k.attribute_name().to_owned()).collect() };
     let mut faults = Vec::new();
     if named(table.key_schema()) != ["pk", "sk"] {
         faults.push("its key is not `pk`, `sk`".to_owned());

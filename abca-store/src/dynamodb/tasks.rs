@@ -26,11 +26,7 @@ pub(super) type Found = (TaskId, Result<Kept, StoreError>);
 
 impl DynamoDb {
     /// Main items as they are now, in no order.
-    pub(super) async fn main_items(
-        &self,
-        op: &'static str,
-        ids: &[TaskId],
-    ) -> Result<Vec<(TaskId, Item)>, StoreError> {
+    pub(super) async fn main_items(&self, op: &'static str, ids: &[TaskId]) -> Result<Vec<(TaskId, Item)>, StoreError> {
         let keys = ids.iter().map(|id| Key::task(*id)).collect();
         let items = self.wire.get_all(op, keys).await?;
         Ok(items.into_iter().filter_map(|item| Some((text(&item, "pk").and_then(task_of)?, item))).collect())

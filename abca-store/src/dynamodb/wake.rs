@@ -29,7 +29,7 @@ struct Walk {
 /// What follows after a task on the way.
 enum Next {
     Further,
-    NextUser,
+    User,
     Over,
 }
 
@@ -95,7 +95,8 @@ impl DynamoDb {
             } else {
                 ("sk BETWEEN :a AND :b", vec![s(&after), s(half.1)])
             };
-            let ask = Ask { index: None, hash: ("pk", denied_pk(scope)), range: Some(range), forward: true, limit: PAGE };
+            let ask =
+                Ask { index: None, hash: ("pk", denied_pk(scope)), range: Some(range), forward: true, limit: PAGE };
             let (items, _) = self.wire.page(OP, &ask, None).await?;
             let items: Vec<Item> =
                 items.into_iter().filter(|i| text(i, "sk").is_some_and(|sk| sk > after.as_str())).collect();
@@ -111,7 +112,7 @@ impl DynamoDb {
                 }
                 match self.look_at(scope, now, &item, &mut ahead, walk).await? {
                     Next::Further => {}
-                    Next::NextUser => {
+                    Next::User => {
                         after = format!("{user}{BETWEEN}~");
                         break;
                     }
@@ -159,7 +160,7 @@ impl DynamoDb {
             return Ok(Next::Over);
         }
         if row.room(&walk.view) <= *ahead {
-            return Ok(Next::NextUser);
+            return Ok(Next::User);
         }
         self.change(OP, row.snapshot.id(), Lag::Never, |kept| {
             if kept.row.waits() && kept.row.denied {

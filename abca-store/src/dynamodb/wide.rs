@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use abca_core::Shared;
 use abca_core::TaskId;
 use abca_core::store::{StoreError, StoreErrorKind};
 use abca_core::task::{FixedPart, Prepared, SessionReport};
-use abca_core::Shared;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};

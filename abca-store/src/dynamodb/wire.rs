@@ -73,9 +73,17 @@ pub(super) enum Wrote {
 #[derive(Debug, Clone)]
 pub(super) enum Part {
     /// With its size after and the index entries it touches.
-    Update { edit: Edit, bytes: usize, index: u64 },
+    Update {
+        edit: Edit,
+        bytes: usize,
+        index: u64,
+    },
     /// Where nothing is yet, or only what the condition allows.
-    Put { item: Item, unless: &'static str, index: u64 },
+    Put {
+        item: Item,
+        unless: &'static str,
+        index: u64,
+    },
     Delete(Key),
 }
 
@@ -200,11 +208,7 @@ impl Wire {
     }
 
     /// Writes items whatever is there, in no order.
-    pub(super) async fn put_all(
-        &self,
-        op: &'static str,
-        items: impl Iterator<Item = Item>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn put_all(&self, op: &'static str, items: impl Iterator<Item = Item>) -> Result<(), StoreError> {
         let puts = items.map(|item| self.put(op, item)).collect();
         together(puts).await.map(drop)
     }
@@ -252,12 +256,14 @@ impl Wire {
                 match call.send().await {
                     Ok(_) => Ok(Wrote::Done),
                     Err(e) => match e.as_service_error() {
-                        Some(aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(
-                            failed,
-                        )) => Ok(Wrote::Lost(failed.item().cloned())),
-                        Some(aws_sdk_dynamodb::operation::update_item::UpdateItemError::TransactionConflictException(_)) => {
-                            Ok(Wrote::Lost(None))
-                        }
+                        Some(
+                            aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(
+                                failed,
+                            ),
+                        ) => Ok(Wrote::Lost(failed.item().cloned())),
+                        Some(
+                            aws_sdk_dynamodb::operation::update_item::UpdateItemError::TransactionConflictException(_),
+                        ) => Ok(Wrote::Lost(None)),
                         _ => Err(of(self.request(op, "UpdateItem", true), &e)),
                     },
                 }

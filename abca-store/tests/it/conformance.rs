@@ -30,7 +30,7 @@ async fn in_process_keeps_the_contract() {
 }
 
 #[cfg(feature = "sqlite")]
-mod sqlite {
+pub(super) mod sqlite {
     use abca_store::Sqlite;
     use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ mod sqlite {
 
     /// Stores in folders of their own, found again by the store's address.
     #[derive(Default)]
-    struct Folders(Mutex<BTreeMap<usize, Opened>>);
+    pub(crate) struct Folders(Mutex<BTreeMap<usize, Opened>>);
 
     impl Folders {
         async fn open(&self, folder: Arc<TempDir>) -> Arc<dyn TaskStore> {

@@ -1,6 +1,7 @@
-//! Random sequences of calls on SQLite and on the model: equal answers, and equal contents at the end.
+//! Random sequences of calls on a store and on the model: equal answers, and equal contents at the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use abca_core::TaskId;
 use abca_core::event::{EventType, NewEvent};
@@ -14,14 +15,13 @@ use abca_core::testing::fixtures::{
     at, claim, commit, limit, note, nudge, record, registration, running, start_intent, step, submit, task, task_id,
     user,
 };
-use abca_store::Sqlite;
+use abca_core::testing::store::StoreHarness;
 use proptest::prelude::*;
-use tempfile::TempDir;
 
 const TASKS: u64 = 7;
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(super) enum Op {
     Submit { n: u64, key: Option<u8>, payload: u8, needs: u8, due: u64 },
     Claim { now: u64, limit: usize, named: Option<u64>, signalled: bool },
     Expire { worker: u64, now: u64 },
@@ -35,7 +35,7 @@ enum Op {
 }
 
 #[derive(Debug, Clone)]
-struct Pick {
+pub(super) struct Pick {
     n: u64,
     what: What,
     salt: u64,
@@ -54,7 +54,7 @@ enum What {
     Run,
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     let n = 1..=TASKS;
     let what = prop_oneof![
         2 => Just(What::Note),
@@ -137,18 +137,16 @@ fn plain<T>(result: Result<T, StoreError>) -> Result<T, String> {
     result.map_err(|e| e.to_string())
 }
 
-struct Pair {
+struct Pair<'a> {
     model: StoreModel,
-    folder: TempDir,
-    sqlite: Sqlite,
+    harness: &'a dyn StoreHarness,
+    store: Arc<dyn TaskStore>,
     appended: BTreeMap<TaskId, u64>,
 }
 
-impl Pair {
-    async fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let sqlite = Sqlite::open(folder.path()).await.unwrap();
-        Self { model: StoreModel::new(), folder, sqlite, appended: BTreeMap::new() }
+impl<'a> Pair<'a> {
+    async fn new(harness: &'a dyn StoreHarness) -> Self {
+        Self { model: StoreModel::new(), harness, store: harness.fresh().await, appended: BTreeMap::new() }
     }
 
     fn snapshot(&self, n: u64) -> Option<Snapshot> {
@@ -159,11 +157,11 @@ impl Pair {
         match op {
             Op::Submit { n, key, payload, needs, due } => {
                 let batch = [new_task(*n, *key, *payload, *needs, *due)];
-                assert_eq!(plain(self.sqlite.submit(&batch).await), plain(self.model.submit(&batch)));
+                assert_eq!(plain(self.store.submit(&batch).await), plain(self.model.submit(&batch)));
             }
             Op::Expire { worker, now } => {
                 let dead = [abca_core::testing::fixtures::worker(*worker)];
-                assert_eq!(self.sqlite.expire(&dead, at(*now)).await.unwrap(), self.model.expire(&dead, at(*now)));
+                assert_eq!(self.store.expire(&dead, at(*now)).await.unwrap(), self.model.expire(&dead, at(*now)));
             }
             Op::Claim { now, limit, named, signalled } => {
                 let query = ClaimQuery {
@@ -172,11 +170,11 @@ impl Pair {
                     lease_until: at(now + 100),
                     ..claim(*now % 5, at(*now), *limit)
                 };
-                assert_eq!(self.sqlite.claim(&query).await.unwrap(), self.model.claim(&query));
+                assert_eq!(self.store.claim(&query).await.unwrap(), self.model.claim(&query));
             }
             Op::Commit { picks } => {
                 let batch: Vec<Commit> = picks.iter().filter_map(|p| self.commit_of(p)).collect();
-                assert_eq!(plain(self.sqlite.commit(&batch).await), plain(self.model.commit(&batch)));
+                assert_eq!(plain(self.store.commit(&batch).await), plain(self.model.commit(&batch)));
             }
             Op::Renew { n, old, until } => {
                 let Some(s) = self.snapshot(*n) else { return };
@@ -185,13 +183,13 @@ impl Pair {
                     epoch: s.epoch - u64::from(*old && s.epoch > 0),
                     lease_until: at(*until),
                 }];
-                assert_eq!(self.sqlite.renew(&batch).await.unwrap(), self.model.renew(&batch));
+                assert_eq!(self.store.renew(&batch).await.unwrap(), self.model.renew(&batch));
             }
             Op::Release { n, old, due } => {
                 let Some(s) = self.snapshot(*n) else { return };
                 let expect_revision = s.revision - u64::from(*old);
                 let batch = [Release { task: s.id(), epoch: s.epoch, expect_revision, due: due.map(at) }];
-                assert_eq!(self.sqlite.release(&batch).await.unwrap(), self.model.release(&batch));
+                assert_eq!(self.store.release(&batch).await.unwrap(), self.model.release(&batch));
             }
             Op::Signal { n, id, guarded } => {
                 let new = if *guarded {
@@ -200,20 +198,19 @@ impl Pair {
                     nudge(task_id(*n), &format!("s{id}"), at(u64::from(*id) * 50))
                 };
                 let batch = [new];
-                assert_eq!(self.sqlite.signal(&batch).await.unwrap(), self.model.signal(&batch));
+                assert_eq!(self.store.signal(&batch).await.unwrap(), self.model.signal(&batch));
             }
             Op::Append { n, back, forward, count, same } => self.append(*n, *back, *forward, *count, *same).await,
             Op::Heartbeat { n, attempt, now } => {
                 let session = SessionId::of(task_id(*n), *attempt);
-                let heard = self.sqlite.heartbeat(task_id(*n), &session, at(*now)).await.unwrap();
+                let heard = self.store.heartbeat(task_id(*n), &session, at(*now)).await.unwrap();
                 assert_eq!(heard, self.model.heartbeat(task_id(*n), &session, at(*now)));
             }
             Op::Reopen => {
-                self.sqlite.close().await.unwrap();
-                self.sqlite = Sqlite::open(self.folder.path()).await.unwrap();
+                self.store = self.harness.reopen(self.store.clone()).await;
             }
         }
-        assert_eq!(self.sqlite.next_due().await.unwrap(), self.model.next_due());
+        assert_eq!(self.store.next_due().await.unwrap(), self.model.next_due());
     }
 
     fn commit_of(&self, pick: &Pick) -> Option<Commit> {
@@ -240,41 +237,47 @@ impl Pair {
             events: vec![NewEvent::new(EventType::AgentTurn, at(expect_seq)).with("turn", expect_seq)],
             now: at(expect_seq),
         }];
-        let answer = plain(self.sqlite.append(&batch).await);
+        let answer = plain(self.store.append(&batch).await);
         assert_eq!(answer, plain(self.model.append(&batch)));
         *len = self.model.log(&LogQuery { task: task_id(n), after: 0, limit: 10_000 }).len() as u64;
     }
 
     async fn compare(&self) {
         let ids: Vec<TaskId> = (1..=TASKS).map(task_id).collect();
-        assert_eq!(self.sqlite.load(&ids).await.unwrap(), self.model.load(&ids));
-        assert_eq!(self.sqlite.slots().await.unwrap(), self.model.slots());
+        assert_eq!(self.store.load(&ids).await.unwrap(), self.model.load(&ids));
+        assert_eq!(self.store.slots().await.unwrap(), self.model.slots());
         let list = ListQuery { limit: 100, ..ListQuery::default() };
-        assert_eq!(self.sqlite.list(&list).await.unwrap(), self.model.list(&list));
+        assert_eq!(self.store.list(&list).await.unwrap(), self.model.list(&list));
         for task in ids {
             let query = EventQuery { task, after: EventSeq::ZERO, limit: 10_000 };
             let events = self.model.events(&query);
-            assert_eq!(self.sqlite.events(&query).await.unwrap(), events);
+            assert_eq!(self.store.events(&query).await.unwrap(), events);
             let numbers: Vec<u64> = events.iter().map(|e| e.seq.0).collect();
             assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
             let query = LogQuery { task, after: 0, limit: 10_000 };
-            assert_eq!(self.sqlite.log(&query).await.unwrap(), self.model.log(&query));
+            assert_eq!(self.store.log(&query).await.unwrap(), self.model.log(&query));
         }
     }
 }
 
+/// Carries out the calls on both.
+pub(super) fn compare(harness: &dyn StoreHarness, ops: &[Op]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut pair = Pair::new(harness).await;
+        for op in ops {
+            pair.apply(op).await;
+        }
+        pair.compare().await;
+    });
+}
+
+#[cfg(feature = "sqlite")]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn sqlite_answers_as_the_model_does(ops in prop::collection::vec(op(), 1..70)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut pair = Pair::new().await;
-            for op in &ops {
-                pair.apply(op).await;
-            }
-            pair.compare().await;
-        });
+        compare(&super::conformance::sqlite::Folders::default(), &ops);
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that the stores promise, checked from outside.
 
 mod conformance;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "dynamodb"))]
 mod differential;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;

@@ -1,1 +1,16 @@
-//! .
+//! Random sequences of calls on DynamoDB and on the model.
+
+use proptest::prelude::*;
+
+use super::Tables;
+use crate::differential::{compare, op};
+
+proptest! {
+    // Each case has a table of its own, and each call goes through an emulator.
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn dynamodb_answers_as_the_model_does(ops in prop::collection::vec(op(), 1..70)) {
+        compare(&Tables::default(), &ops);
+    }
+}
