@@ -38,7 +38,7 @@ fn touched(row: &TaskRow, commit: &Commit) -> BTreeSet<SlotScope> {
         SlotChange::Release => scopes.extend(row.snapshot.held.iter().cloned()),
     }
     if row.waits() != commit.change.task.status.is_waiting() {
-        scopes.extend(row.limits().iter().filter(|l| l.fifo).map(|l| l.scope.clone()));
+        scopes.extend(row.limits().iter().map(|l| l.scope.clone()));
     }
     scopes
 }

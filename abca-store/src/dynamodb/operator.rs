@@ -192,14 +192,18 @@ impl DynamoDb {
             self.tell(op, &mut after, before.row.events.saturating_add(1), std::slice::from_ref(&event)).await?;
             let (was, waits) = (before.row.waits(), after.row.waits());
             let mut moves: BTreeMap<SlotScope, Move> = BTreeMap::new();
+            let left = Applied { left_queue: was && !waits, ..Applied::default() };
+            for scope in after.row.rooms(&left) {
+                moves.insert(scope, Move { room: true, ..Move::default() });
+            }
             if was != waits {
                 after.placed = false;
-                for limit in after.row.limits().iter().filter(|l| l.fifo) {
-                    moves.insert(limit.scope.clone(), Move { room: was, bump: waits, ..Move::default() });
-                }
             }
             if waits && !was {
                 self.take_places(op, &after.row).await?;
+                for limit in after.row.limits().iter().filter(|l| l.fifo) {
+                    moves.insert(limit.scope.clone(), Move { bump: true, ..Move::default() });
+                }
             }
             let scopes: BTreeSet<SlotScope> = moves.keys().cloned().collect();
             let _in_turn = self.locks.scopes(scopes.iter()).await;
@@ -209,8 +213,8 @@ impl DynamoDb {
             if self.carry_out(op, id, ready, others).await? {
                 if was && !waits {
                     self.leave_places(op, &after, before.placed).await;
-                    let left = Applied { left_queue: true, ..Applied::default() };
-                    rooms.extend(after.row.rooms(&left).into_iter().map(|s| (s, (after.row.user().clone(), now))));
+                    let denied = view.0.iter().filter(|(_, scope)| scope.denials.is_some());
+                    rooms.extend(denied.map(|(scope, _)| (scope.clone(), (after.row.user().clone(), now))));
                 }
                 return Ok(true);
             }
