@@ -15,18 +15,20 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    /// The record, then the events.
+    /// What never changes of the record, what does, then the events.
     pub(crate) fn of_submit(submit: &Submit) -> Result<Self, StoreError> {
         let mut bodies = Self::default();
-        bodies.push("submit", &submit.task)?;
+        let (fixed, moving) = submit.task.parts();
+        bodies.push("submit", &fixed)?;
+        bodies.push("submit", &moving)?;
         bodies.push_events("submit", &submit.events)?;
         Ok(bodies)
     }
 
-    /// The record, then the events.
+    /// What changes of the record, then the events.
     pub(crate) fn of_commit(commit: &Commit) -> Result<Self, StoreError> {
         let mut bodies = Self::default();
-        bodies.push("commit", &commit.change.task)?;
+        bodies.push("commit", &commit.change.task.parts().1)?;
         bodies.push_events("commit", &commit.change.events)?;
         Ok(bodies)
     }
@@ -36,6 +38,13 @@ impl Bodies {
         let mut bodies = Self::default();
         append.records.iter().try_for_each(|r| bodies.push("append", r))?;
         bodies.push_events("append", &append.events)?;
+        Ok(bodies)
+    }
+
+    /// One event.
+    pub(crate) fn of_event(event: &NewEvent) -> Result<Self, StoreError> {
+        let mut bodies = Self::default();
+        bodies.push("commit", &EventOut::from(event))?;
         Ok(bodies)
     }
 

@@ -2,7 +2,7 @@
 
 use abca_core::id::WorkerId;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
+    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
     StoreErrorKind, Submit, SubmitOutcome,
 };
 use abca_core::task::Snapshot;
@@ -34,6 +34,10 @@ pub(crate) enum Call {
     Append(Vec<(Append, Bodies)>, Reply<Vec<AppendOutcome>>),
     Heartbeat(Beat, Reply<bool>),
     Expire(Vec<WorkerId>, Timestamp, Reply<u64>),
+    Bury(Vec<Burial>, Reply<Vec<bool>>),
+    Revive(TaskId, Timestamp, Reply<bool>),
+    Discard(TaskId, Timestamp, Reply<bool>),
+    Purge(Timestamp, usize, Reply<u64>),
 }
 
 /// What a call's answer is, held back until its transaction is durable.
@@ -61,6 +65,10 @@ impl Call {
             Self::Append(..) => "append",
             Self::Heartbeat(..) => "heartbeat",
             Self::Expire(..) => "expire",
+            Self::Bury(..) => "bury",
+            Self::Revive(..) => "revive",
+            Self::Discard(..) => "discard",
+            Self::Purge(..) => "purge",
         }
     }
 
@@ -75,7 +83,9 @@ impl Call {
             Self::Signal(b, _) => b.iter().map(|s| s.task).collect(),
             Self::Append(b, _) => b.iter().map(|(a, _)| a.task).collect(),
             Self::Heartbeat(b, _) => vec![b.task],
-            Self::Expire(..) => Vec::new(),
+            Self::Bury(b, _) => b.iter().map(|x| x.task).collect(),
+            Self::Revive(id, ..) | Self::Discard(id, ..) => vec![*id],
+            Self::Expire(..) | Self::Purge(..) => Vec::new(),
         }
     }
 
@@ -90,11 +100,11 @@ impl Call {
             (Self::Submit(_, r), Ok(Answer::Submit(a))) => send(r, Ok(a)),
             (Self::Commit(_, r), Ok(Answer::Commit(a))) => send(r, Ok(a)),
             (Self::Claim(_, r), Ok(Answer::Claim(a))) => send(r, Ok(a)),
-            (Self::Renew(_, r) | Self::Release(_, r), Ok(Answer::Flags(a))) => send(r, Ok(a)),
+            (Self::Renew(_, r) | Self::Release(_, r) | Self::Bury(_, r), Ok(Answer::Flags(a))) => send(r, Ok(a)),
             (Self::Signal(_, r), Ok(Answer::Signal(a))) => send(r, Ok(a)),
             (Self::Append(_, r), Ok(Answer::Append(a))) => send(r, Ok(a)),
-            (Self::Heartbeat(_, r), Ok(Answer::Flag(a))) => send(r, Ok(a)),
-            (Self::Expire(_, _, r), Ok(Answer::Count(a))) => send(r, Ok(a)),
+            (Self::Heartbeat(_, r) | Self::Revive(_, _, r) | Self::Discard(_, _, r), Ok(Answer::Flag(a))) => send(r, Ok(a)),
+            (Self::Expire(_, _, r) | Self::Purge(_, _, r), Ok(Answer::Count(a))) => send(r, Ok(a)),
             (call, Ok(_)) => call.fail(mixed("answer")),
             (call, Err(e)) => call.fail(e),
         }
@@ -106,11 +116,11 @@ impl Call {
             Self::Submit(_, r) => r.send(Err(error)).is_err(),
             Self::Commit(_, r) => r.send(Err(error)).is_err(),
             Self::Claim(_, r) => r.send(Err(error)).is_err(),
-            Self::Renew(_, r) | Self::Release(_, r) => r.send(Err(error)).is_err(),
+            Self::Renew(_, r) | Self::Release(_, r) | Self::Bury(_, r) => r.send(Err(error)).is_err(),
             Self::Signal(_, r) => r.send(Err(error)).is_err(),
             Self::Append(_, r) => r.send(Err(error)).is_err(),
-            Self::Heartbeat(_, r) => r.send(Err(error)).is_err(),
-            Self::Expire(_, _, r) => r.send(Err(error)).is_err(),
+            Self::Heartbeat(_, r) | Self::Revive(_, _, r) | Self::Discard(_, _, r) => r.send(Err(error)).is_err(),
+            Self::Expire(_, _, r) | Self::Purge(_, _, r) => r.send(Err(error)).is_err(),
         };
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Ask<'c> {
     pub(crate) commits: Vec<&'c Commit>,
     /// How many tasks may be made.
     pub(crate) submits: usize,
+    /// Tasks that may leave queues otherwise than by a commit.
+    pub(crate) leave: Vec<TaskId>,
 }
 
 /// A task, or why it cannot be read.
@@ -51,6 +53,15 @@ pub(crate) struct Candidate {
     pub(crate) order: u64,
 }
 
+/// What a task that is to be removed takes up, whether it can be read or not.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    pub(crate) order: u64,
+    pub(crate) user: UserId,
+    pub(crate) held: Vec<SlotScope>,
+    pub(crate) dead: bool,
+}
+
 /// Scopes that a commit of this task may take, free or leave.
 pub(crate) fn scopes_of(row: &TaskRow, commit: &Commit, scopes: &mut BTreeSet<SlotScope>) {
     let leaves = row.snapshot.task.status.is_waiting() && !commit.change.task.status.is_waiting();
@@ -63,16 +74,20 @@ pub(crate) fn scopes_of(row: &TaskRow, commit: &Commit, scopes: &mut BTreeSet<Sl
     scopes.extend(row.snapshot.held.iter().cloned());
 }
 
-/// What a transaction wants written. [`Engine::write`] does it in this order: tasks, states, events, logs, signals, freed
+/// What a transaction wants written. [`Engine::write`] does it in this order: tasks, records, states, events, logs, signals, freed
 /// slots, taken slots, places in queues, places given up, wake-ups.
 pub(crate) trait Sheet {
     /// Where a record lies that was put aside.
     type Place: Copy + fmt::Debug;
 
-    /// Puts a task's record aside, as JSON.
-    fn record(&mut self, json: &[u8]) -> Self::Place;
-    /// The task, new or changed, with a record that was put aside.
-    fn task(&mut self, row: &TaskRow, record: Self::Place) -> Result<(), StoreError>;
+    /// Puts aside what never changes of a task's record, as JSON.
+    fn fixed(&mut self, json: &[u8]) -> Self::Place;
+    /// Puts aside what changes of a task's record, as JSON.
+    fn moving(&mut self, json: &[u8]) -> Self::Place;
+    /// The task, new, with what was put aside.
+    fn task(&mut self, row: &TaskRow, fixed: Self::Place) -> Result<(), StoreError>;
+    /// The record, new or changed, with what was put aside.
+    fn record(&mut self, row: &TaskRow, moving: Self::Place) -> Result<(), StoreError>;
     /// The task's state.
     fn state(&mut self, row: &TaskRow) -> Result<(), StoreError>;
     /// Events, numbered from `first`.
@@ -94,6 +109,8 @@ pub(crate) trait Sheet {
     fn waiting(&mut self, scope: &SlotScope, row: &TaskRow, denied: bool) -> Result<(), StoreError>;
     /// The task does not wait for a scope any more.
     fn waited(&mut self, scope: &SlotScope, order: u64) -> Result<(), StoreError>;
+    /// The task is a dead letter, or is none any more.
+    fn dead(&mut self, row: &TaskRow) -> Result<(), StoreError>;
     /// A task that this transaction does not hold is due: see [`Engine::ALONE`].
     fn woken(&mut self, order: u64, at: Timestamp) -> Result<(), StoreError>;
 }
@@ -135,8 +152,14 @@ pub(crate) trait Engine: Sheet + fmt::Debug {
         from: u64,
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, Trouble>;
-    /// Puts a task that cannot be read out of the way until then.
-    async fn postpone(&mut self, id: TaskId, until: Timestamp) -> Result<(), Trouble>;
+    /// Makes a task that cannot be read a dead letter.
+    async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble>;
+    /// What a task takes up.
+    async fn outline(&mut self, id: TaskId) -> Result<Option<Outline>, Trouble>;
+    /// Tasks that ended before then, the first accepted first.
+    async fn ended(&mut self, before: Timestamp, limit: usize) -> Result<Vec<(TaskId, u64)>, Trouble>;
+    /// Removes tasks with everything of them.
+    async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble>;
     /// Writes what was noted, and ends the transaction when asked to.
     async fn write(&mut self, end: bool) -> Result<(), Trouble>;
     /// Takes back the rows of a transaction that has ended, to remember them.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::id::WorkerId;
 use abca_core::store::{
-    Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
+    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
     StoreErrorKind, Submit, SubmitOutcome,
 };
 use abca_core::task::Snapshot;
@@ -27,9 +27,9 @@ use bodies::Bodies;
 use call::{Beat, Call, Reply};
 use writer::{Message, Writer};
 
-pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Scope, Sheet, scopes_of};
+pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Outline, Scope, Sheet, scopes_of};
 pub(crate) use error::{Cure, Trouble, corrupt};
-pub(crate) use rows::{RawRow, commits_text, event, numbered, signed, unsigned};
+pub(crate) use rows::{RawRow, Record, commits_text, event, numbered, signed, unsigned};
 pub(crate) use shelf::Shelf;
 
 /// The queue in front of the writers, and what they have done.
@@ -162,5 +162,22 @@ impl Group {
     ) -> Result<bool, StoreError> {
         let beat = Beat { task, session: session.clone(), now };
         self.ask("heartbeat", Some(task), |reply| Call::Heartbeat(beat, reply)).await
+    }
+
+    pub(crate) async fn bury(&self, batch: &[Burial]) -> Result<Vec<bool>, StoreError> {
+        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
+        self.ask("bury", task, |reply| Call::Bury(batch, reply)).await
+    }
+
+    pub(crate) async fn revive(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+        self.ask("revive", Some(task), |reply| Call::Revive(task, now, reply)).await
+    }
+
+    pub(crate) async fn discard(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
+        self.ask("discard", Some(task), |reply| Call::Discard(task, now, reply)).await
+    }
+
+    pub(crate) async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.ask("purge", None, |reply| Call::Purge(ended_before, limit, reply)).await
     }
 }

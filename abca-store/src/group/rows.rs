@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use abca_core::event::{Event, EventType, NewEvent};
 use abca_core::id::EventSeq;
 use abca_core::store::{Lease, StoreError, TaskRow};
-use abca_core::task::{OwedEffect, Signal, SlotScope, Snapshot};
+use abca_core::task::{OwedEffect, Signal, SlotScope, Snapshot, Task};
 use abca_core::{TaskId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) struct RawRow<'r> {
     pub(crate) id: &'r str,
     pub(crate) order: i64,
     pub(crate) hash: &'r str,
-    pub(crate) record: &'r str,
+    pub(crate) record: Record<'r>,
     pub(crate) revision: i64,
     pub(crate) epoch: i64,
     pub(crate) due: Option<i64>,
@@ -52,6 +52,21 @@ pub(crate) struct RawRow<'r> {
     pub(crate) signals: Option<&'r str>,
     /// A JSON array of ids.
     pub(crate) seen: Option<&'r str>,
+    /// Since when it is a dead letter, and why.
+    pub(crate) dead: Option<(i64, &'r str)>,
+}
+
+/// A task's record as JSON: what was submitted, and the rest.
+#[derive(Debug)]
+pub(crate) struct Record<'r> {
+    pub(crate) fixed: &'r str,
+    pub(crate) moving: &'r str,
+}
+
+impl Record<'_> {
+    pub(crate) fn read(&self, op: &'static str, what: &str) -> Result<Task, StoreError> {
+        Ok(Task::from_parts(parsed(op, what, self.fixed)?, parsed(op, what, self.moving)?))
+    }
 }
 
 impl RawRow<'_> {
@@ -84,7 +99,7 @@ impl RawRow<'_> {
         };
         Ok(TaskRow {
             snapshot: Snapshot {
-                task: parsed(op, &what("the record"), self.record)?,
+                task: self.record.read(op, &what("the record"))?,
                 revision: unsigned(self.revision),
                 epoch: unsigned(self.epoch),
                 held,
@@ -102,7 +117,7 @@ impl RawRow<'_> {
             log_len: unsigned(self.log_len),
             commits: commits.collect::<Result<_, _>>().map_err(|e| corrupt(op, &what("the commits"), e))?,
             seen,
-            dead: None,
+            dead: self.dead.map(|(since, reason)| (reason.to_owned(), Timestamp::from_millis(since))),
         })
     }
 }

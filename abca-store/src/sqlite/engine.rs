@@ -12,11 +12,11 @@ use sqlx::{Arguments, Connection, Row, SqliteConnection};
 
 use super::error::{classify, code, convert, trouble};
 use super::rows::{
-    bound, limit, list, numbered, push_numbered, push_signal, push_state, push_task, select_rows, task_id, task_row,
+    bound, limit, list, numbered, push_numbered, push_record, push_signal, push_state, push_task, select_rows, task_id, task_row,
 };
 use super::write::{Pending, Texts};
 use crate::group::{
-    Ask, Begun, Candidate, Cure, Engine, Found, Scope, Sheet, Shelf, Trouble, corrupt, scopes_of, unsigned,
+    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, scopes_of, unsigned,
 };
 
 /// Tasks by their ids, a JSON array.
@@ -85,12 +85,20 @@ fn read_scopes(asked: &[SlotScope], row: &SqliteRow) -> Result<Vec<(SlotScope, S
 impl Sheet for Lite {
     type Place = (usize, usize);
 
-    fn record(&mut self, json: &[u8]) -> Self::Place {
+    fn fixed(&mut self, json: &[u8]) -> Self::Place {
         self.pending.task.ready(json)
     }
 
-    fn task(&mut self, row: &TaskRow, record: Self::Place) -> Result<(), StoreError> {
-        push_task(&mut self.pending.task, "commit", row, record)
+    fn moving(&mut self, json: &[u8]) -> Self::Place {
+        self.pending.record.ready(json)
+    }
+
+    fn task(&mut self, row: &TaskRow, fixed: Self::Place) -> Result<(), StoreError> {
+        push_task(&mut self.pending.task, "commit", row, fixed)
+    }
+
+    fn record(&mut self, row: &TaskRow, moving: Self::Place) -> Result<(), StoreError> {
+        push_record(&mut self.pending.record, "commit", row, moving)
     }
 
     fn state(&mut self, row: &TaskRow) -> Result<(), StoreError> {
@@ -128,6 +136,13 @@ impl Sheet for Lite {
 
     fn waited(&mut self, scope: &SlotScope, order: u64) -> Result<(), StoreError> {
         self.pending.waited.push("commit", &(scope, bound(order)))
+    }
+
+    fn dead(&mut self, row: &TaskRow) -> Result<(), StoreError> {
+        match &row.dead {
+            Some((reason, since)) => self.pending.dead.push("bury", &(bound(row.order), since.as_millis(), reason)),
+            None => self.pending.alive.push("revive", &bound(row.order)),
+        }
     }
 
     fn woken(&mut self, order: u64, _: Timestamp) -> Result<(), StoreError> {
@@ -344,14 +359,71 @@ impl Engine for Lite {
         rows.iter().map(|r| Ok(numbered("append", task, r)?)).collect()
     }
 
-    async fn postpone(&mut self, id: TaskId, until: Timestamp) -> Result<(), Trouble> {
-        sqlx::query("UPDATE state SET look_at = ?1 WHERE ord = (SELECT ord FROM task WHERE id = ?2)")
-            .bind(until.as_millis())
+    async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble> {
+        let text = "UPDATE state SET look_at = NULL WHERE ord = (SELECT ord FROM task WHERE id = ?1); \
+                    INSERT OR IGNORE INTO dead (ord, since, reason) SELECT ord, ?2, ?3 FROM task WHERE id = ?1";
+        sqlx::query(text)
             .bind(id.to_string())
+            .bind(now.as_millis())
+            .bind(reason)
             .execute(&mut self.conn)
             .await
             .map(drop)
             .map_err(trouble("claim"))
+    }
+
+    async fn outline(&mut self, id: TaskId) -> Result<Option<Outline>, Trouble> {
+        let row = sqlx::query(
+            "SELECT t.ord, t.user, EXISTS (SELECT 1 FROM dead d WHERE d.ord = t.ord), \
+             (SELECT json_group_array(scope) FROM slot WHERE ord = t.ord) FROM task t WHERE t.id = ?1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut self.conn)
+        .await
+        .map_err(trouble("discard"))?;
+        let Some(row) = row else { return Ok(None) };
+        let user: &str = row.try_get(1).map_err(trouble("discard"))?;
+        let held: &str = row.try_get(3).map_err(trouble("discard"))?;
+        Ok(Some(Outline {
+            order: unsigned(row.try_get(0).map_err(trouble("discard"))?),
+            user: UserId::new(user).map_err(|e| corrupt("discard", "a user", e))?,
+            held: serde_json::from_str(held).map_err(|e| corrupt("discard", "the slots", e))?,
+            dead: row.try_get(2).map_err(trouble("discard"))?,
+        }))
+    }
+
+    async fn ended(&mut self, before: Timestamp, most: usize) -> Result<Vec<(TaskId, u64)>, Trouble> {
+        let rows = sqlx::query(
+            "SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0",
+        )
+        .bind(before.as_millis())
+        .bind(limit(most))
+        .fetch_all(&mut self.conn)
+        .await
+        .map_err(trouble("purge"))?;
+        let one = |row: &SqliteRow| {
+            Ok((task_id("purge", row)?, unsigned(row.try_get(1).map_err(trouble("purge"))?)))
+        };
+        rows.iter().map(one).collect()
+    }
+
+    async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble> {
+        let orders: Vec<i64> = orders.iter().map(|o| bound(*o)).collect();
+        let orders = serde_json::to_string(&orders).map_err(|e| corrupt("purge", "a row to remove", e))?;
+        for text in [
+            "DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM waiting WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM signal WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM dead WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM event WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM log WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM record WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM state WHERE ord IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM task WHERE ord IN (SELECT value FROM json_each(?1))",
+        ] {
+            sqlx::query(text).bind(&orders).execute(&mut self.conn).await.map_err(trouble("purge"))?;
+        }
+        Ok(())
     }
 
     async fn write(&mut self, end: bool) -> Result<(), Trouble> {

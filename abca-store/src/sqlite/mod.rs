@@ -105,7 +105,7 @@ impl TaskStore for Sqlite {
     }
 
     fn capabilities(&self) -> StoreCapabilities {
-        StoreCapabilities::new(true, true).without_operator()
+        StoreCapabilities::new(true, true)
     }
 
     async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
 use super::error::convert;
 use super::rows::{bound, event, limit, list, numbered, select_rows, task_id, task_row};
-use crate::group::corrupt;
+use crate::group::Record;
 
 pub(super) async fn load(pool: &SqlitePool, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
     let rows = sqlx::query(select_rows!("WHERE t.id IN (SELECT value FROM json_each(?1))"))
@@ -64,21 +64,21 @@ pub(super) async fn log(pool: &SqlitePool, query: &LogQuery) -> Result<Vec<(u64,
 }
 
 pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<Vec<Task>, StoreError> {
-    let mut sql = String::from("SELECT id, record FROM task WHERE id < ?1 AND id >= ?6");
+    let mut sql = String::from("SELECT t.id, t.record, r.moving FROM task t JOIN record r ON r.ord = t.ord WHERE t.id < ?1 AND t.id >= ?6");
     if query.user.is_some() {
-        sql.push_str(" AND user = ?2");
+        sql.push_str(" AND t.user = ?2");
     }
     if query.repo.is_some() {
-        sql.push_str(" AND repo = ?3");
+        sql.push_str(" AND t.repo = ?3");
     }
     if !query.statuses.is_empty() {
-        sql.push_str(" AND status IN (SELECT value FROM json_each(?4))");
+        sql.push_str(" AND r.status IN (SELECT value FROM json_each(?4))");
         if query.statuses.iter().all(|s| !s.is_terminal()) {
             // The index of open tasks serves only whoever says so.
-            sql.push_str(" AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')");
+            sql.push_str(" AND r.ended IS NULL AND r.id < ?1 AND r.id >= ?6");
         }
     }
-    sql.push_str(" ORDER BY id DESC LIMIT ?5 + 0");
+    sql.push_str(" ORDER BY t.id DESC LIMIT ?5 + 0");
     // Ids are of 0-9 and A-Z: `~` is behind them all.
     let first_of = |t: Timestamp| TaskId::from_parts(t, 0).to_string();
     let before = query.before.map(|id| id.to_string()).into_iter().chain(query.until.map(first_of)).min();
@@ -94,12 +94,11 @@ pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<V
         .fetch_all(pool)
         .await
         .map_err(|e| convert("list", e))?;
+    let failed = |e| convert("list", e);
     let record = |r: &sqlx::sqlite::SqliteRow| {
-        let text: &str = r.try_get(1).map_err(|e| convert("list", e))?;
-        serde_json::from_str(text).map_err(|e| {
-            let id: &str = r.try_get(0).unwrap_or_default();
-            corrupt("list", &format!("the record of task `{id}`"), e)
-        })
+        let record = Record { fixed: r.try_get(1).map_err(failed)?, moving: r.try_get(2).map_err(failed)? };
+        let id: &str = r.try_get(0).unwrap_or_default();
+        record.read("list", &format!("the record of task `{id}`"))
     };
     rows.iter().map(record).collect()
 }

@@ -14,7 +14,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::convert;
-use crate::group::{self, RawRow, commits_text, corrupt, signed};
+use crate::group::{self, RawRow, Record, commits_text, corrupt, signed};
 
 /// The columns of a whole task, in the order that [`task_row`] reads; a condition on `t` or `s` follows.
 macro_rules! select_rows {
@@ -25,8 +25,8 @@ macro_rules! select_rows {
              (SELECT json_group_array(scope) FROM (SELECT scope FROM slot WHERE ord = t.ord ORDER BY taken)), \
              (SELECT group_concat(body, ',') FROM (SELECT body FROM signal WHERE ord = t.ord AND body IS NOT NULL \
              ORDER BY n)), \
-             (SELECT json_group_array(id) FROM signal WHERE ord = t.ord) \
-             FROM task t JOIN state s ON s.ord = t.ord ",
+             (SELECT json_group_array(id) FROM signal WHERE ord = t.ord), r.moving, d.since, d.reason \
+             FROM task t JOIN state s ON s.ord = t.ord LEFT JOIN record r ON r.ord = t.ord LEFT JOIN dead d ON d.ord = t.ord ",
             $tail
         )
     };
@@ -52,7 +52,7 @@ pub(super) fn task_row(op: &'static str, row: &SqliteRow) -> Result<TaskRow, Sto
         id: column(row, op, 0)?,
         order: column(row, op, 1)?,
         hash: column(row, op, 2)?,
-        record: column(row, op, 3)?,
+        record: Record { fixed: column(row, op, 3)?, moving: column(row, op, 19)? },
         revision: column(row, op, 4)?,
         epoch: column(row, op, 5)?,
         due: column(row, op, 6)?,
@@ -68,6 +68,7 @@ pub(super) fn task_row(op: &'static str, row: &SqliteRow) -> Result<TaskRow, Sto
         held: column(row, op, 16)?,
         signals: column(row, op, 17)?,
         seen: column(row, op, 18)?,
+        dead: column::<Option<i64>>(row, op, 20)?.zip(column::<Option<&str>>(row, op, 21)?),
     };
     raw.read(op)
 }
@@ -132,7 +133,7 @@ impl Rows {
     }
 }
 
-/// A row of `task`, whose record lies at `place` already.
+/// A row of `task`, whose fixed part lies at `place` already.
 pub(super) fn push_task(
     rows: &mut Rows,
     op: &'static str,
@@ -142,8 +143,19 @@ pub(super) fn push_task(
     let task = &row.snapshot.task;
     let repo = task.spec.repo.as_ref().map(ToString::to_string);
     let key = task.idempotency_key.as_ref();
-    let status = task.status.as_str();
-    rows.push(op, &(signed(row.order), task.id, &task.user, key, &row.payload_hash, status, repo, at, len))
+    rows.push(op, &(signed(row.order), task.id, &task.user, key, &row.payload_hash, repo, at, len))
+}
+
+/// A row of `record`, whose moving part lies at `place` already.
+pub(super) fn push_record(
+    rows: &mut Rows,
+    op: &'static str,
+    row: &TaskRow,
+    (at, len): (usize, usize),
+) -> Result<(), StoreError> {
+    let task = &row.snapshot.task;
+    let ended = task.status.is_terminal().then(|| task.updated_at.as_millis());
+    rows.push(op, &(signed(row.order), task.id, task.status.as_str(), ended, at, len))
 }
 
 /// A row of `state`.

@@ -7,7 +7,9 @@ pub(super) const APPLICATION_ID: i64 = 0x6162_6361;
 ///
 /// A published migration never changes. Events lie in the order of writing (since version 2): what many tasks tell at
 /// once shares a few pages instead of dirtying one for each task, which halves what a commit writes. Leases, due times, heartbeats and counters live in `state`, so that the wide
-/// row of `task` is written only when the task changes. `state.look_at` is the earlier of due time and lease expiry.
+/// row of `task` is written only when the task changes. `state.look_at` is the earlier of due time and lease expiry. Since
+/// version 3 what changes of a record lies in `record`, and `task.record` holds what was submitted (of older tasks: both
+/// hold the whole, of which each reader takes its part).
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE task (
@@ -94,6 +96,30 @@ DROP TABLE event;
 ALTER TABLE told RENAME TO event;
 CREATE UNIQUE INDEX event_place ON event (ord, seq);
 CREATE INDEX signal_waiting ON signal (ord) WHERE body IS NOT NULL;
+",
+    "
+CREATE TABLE record (
+    ord    INTEGER PRIMARY KEY REFERENCES task (ord),
+    id     TEXT NOT NULL,
+    status TEXT NOT NULL,
+    ended  INTEGER,
+    moving TEXT NOT NULL
+) STRICT;
+INSERT INTO record (ord, id, status, ended, moving)
+SELECT ord, id, status,
+    CASE WHEN status IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')
+    THEN CAST(round(unixepoch(record ->> 'updated_at', 'subsec') * 1000) AS INTEGER) END, record
+FROM task;
+CREATE INDEX record_open ON record (status, id) WHERE ended IS NULL;
+CREATE INDEX record_ended ON record (ord) WHERE ended IS NOT NULL;
+DROP INDEX task_open;
+ALTER TABLE task DROP COLUMN status;
+CREATE TABLE dead (
+    ord    INTEGER PRIMARY KEY REFERENCES task (ord),
+    since  INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX waiting_task ON waiting (ord);
 ",
 ];
 

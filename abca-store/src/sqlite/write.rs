@@ -12,6 +12,7 @@ use super::rows::Rows;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) task: Rows,
+    pub(super) record: Rows,
     pub(super) state: Rows,
     pub(super) event: Rows,
     pub(super) log: Rows,
@@ -20,6 +21,8 @@ pub(super) struct Pending {
     pub(super) taken: Rows,
     pub(super) waiting: Rows,
     pub(super) waited: Rows,
+    pub(super) alive: Rows,
+    pub(super) dead: Rows,
 }
 
 /// A statement, and whether it takes wide values too.
@@ -27,13 +30,19 @@ pub(super) struct Pending {
 /// Each takes its rows as one JSON array of arrays, so one text serves any count of rows. `MATERIALIZED` keeps SQLite
 /// from writing a row's text anew for every column, and `jsonb_each` gives a row as bytes that need no parsing for each. The parameters have no numbers: sqlx counts the gaps that numbers
 /// leave as parameters, and would leave the last ones unbound.
-const STATEMENTS: [(&str, bool); 9] = [
+const STATEMENTS: [(&str, bool); 12] = [
     (
         "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
-         INSERT INTO task (ord, id, user, idem, hash, status, repo, record) \
-         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, \
-         CAST(substr(?, v ->> 7, v ->> 8) AS TEXT) FROM j WHERE true \
-         ON CONFLICT (ord) DO UPDATE SET status = excluded.status, record = excluded.record;",
+         INSERT INTO task (ord, id, user, idem, hash, repo, record) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, \
+         CAST(substr(?, v ->> 6, v ->> 7) AS TEXT) FROM j;",
+        true,
+    ),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) \
+         INSERT INTO record (ord, id, status, ended, moving) \
+         SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, CAST(substr(?, v ->> 4, v ->> 5) AS TEXT) FROM j WHERE true \
+         ON CONFLICT (ord) DO UPDATE SET status = excluded.status, ended = excluded.ended, moving = excluded.moving;",
         true,
     ),
     (
@@ -77,6 +86,12 @@ const STATEMENTS: [(&str, bool); 9] = [
          DELETE FROM waiting WHERE (scope, ord) IN (SELECT v ->> 0, v ->> 1 FROM j);",
         false,
     ),
+    ("DELETE FROM dead WHERE ord IN (SELECT value FROM json_each(?));", false),
+    (
+        "WITH j (v) AS MATERIALIZED (SELECT value FROM jsonb_each(?)) INSERT OR REPLACE INTO dead (ord, since, reason) \
+         SELECT v ->> 0, v ->> 1, v ->> 2 FROM j;",
+        false,
+    ),
 ];
 
 /// Statement texts by which tables they write, made once each: SQLite's prepared statements are found by them.
@@ -103,6 +118,7 @@ impl Pending {
     ) -> Result<(), sqlx::Error> {
         let all = [
             &mut self.task,
+            &mut self.record,
             &mut self.state,
             &mut self.event,
             &mut self.log,
@@ -111,6 +127,8 @@ impl Pending {
             &mut self.taken,
             &mut self.waiting,
             &mut self.waited,
+            &mut self.alive,
+            &mut self.dead,
         ];
         let mut tables = 0;
         let mut arguments = SqliteArguments::default();

@@ -30,7 +30,7 @@ async fn a_newer_database_is_refused_by_name_of_both_versions() {
     let mut conn = raw(folder.path()).await;
     sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut conn).await.unwrap();
     conn.close().await.unwrap();
-    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 2; use a newer \
+    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 3; use a newer \
                 abca, or another folder";
     assert_eq!(refused(folder.path()).await, (StoreErrorKind::Incompatible, want.to_owned()));
 }
@@ -54,7 +54,7 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_nothing_is_lost() {
     store.close().await.unwrap();
     let mut conn = raw(folder.path()).await;
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await.unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_damaged_file_is_corrupt_and_its_neighbours_go_on() {
     store.submit(&[submit(task(1)), submit(task(2))]).await.unwrap();
     store.close().await.unwrap();
     let mut conn = raw(folder.path()).await;
-    sqlx::query("UPDATE task SET record = '{}' WHERE id = ?")
+    sqlx::query("UPDATE record SET moving = '{}' WHERE id = ?")
         .bind(task_id(1).to_string())
         .execute(&mut conn)
         .await

@@ -1,26 +1,33 @@
 //! A process that is killed in the middle of its work: what it was told is there.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use abca_core::store::{CommitOutcome, TaskStore};
 use abca_core::testing::fixtures::{admit, at, claim, commit, note, submit, task, task_id};
-use abca_store::Sqlite;
-use sqlx::{ConnectOptions, Row};
-use tempfile::TempDir;
 
-/// How the child learns that it is one, and where its store is.
-const FOLDER: &str = "ABCA_STORE_TEST_FOLDER";
+/// How the child learns that it is one, and where its store is: a folder, or a URL.
+const STORE: &str = "ABCA_STORE_TEST_PLACE";
 /// Enough acknowledgements to be in full swing, of several writers.
 const ACKNOWLEDGED: usize = 400;
+
+async fn open(place: &str) -> Arc<dyn TaskStore> {
+    #[cfg(feature = "postgres")]
+    if place.starts_with("postgres://") {
+        return Arc::new(abca_store::Postgres::open(place).await.unwrap());
+    }
+    #[cfg(feature = "sqlite")]
+    return Arc::new(abca_store::Sqlite::open(place).await.unwrap());
+    #[cfg(not(feature = "sqlite"))]
+    panic!("no store for `{place}`");
+}
 
 /// The child: writes and says so, for ever. As a test of its own it has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let store = Arc::new(Sqlite::open(folder).await.unwrap());
+    let Some(place) = std::env::var_os(STORE) else { return };
+    let store = open(place.to_str().unwrap()).await;
     let writers = (0..8u64).map(|w| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -45,12 +52,10 @@ async fn child() {
     }
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_sigkill() {
-    let folder = TempDir::new().unwrap();
+async fn what_was_acknowledged_survives(place: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::child", "--nocapture"])
-        .env(FOLDER, folder.path())
+        .env(STORE, place)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -75,7 +80,7 @@ async fn what_was_acknowledged_survives_sigkill() {
     assert!(!child.wait().unwrap().success());
     assert!(count >= ACKNOWLEDGED);
 
-    let store = Sqlite::open(folder.path()).await.unwrap();
+    let store = open(place).await;
     for (n, revision) in &revisions {
         let s = store.load(&[task_id(*n)]).await.unwrap().pop().flatten();
         let s = s.unwrap_or_else(|| panic!("task {n} was acknowledged and is gone"));
@@ -83,9 +88,24 @@ async fn what_was_acknowledged_survives_sigkill() {
     }
     // It goes on from there.
     store.submit(&[submit(task(1_000_000))]).await.unwrap();
-    store.close().await.unwrap();
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn what_sqlite_acknowledged_survives_sigkill() {
+    use sqlx::{ConnectOptions, Row};
+
+    let folder = tempfile::TempDir::new().unwrap();
+    what_was_acknowledged_survives(folder.path().to_str().unwrap()).await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("abca.db"));
     let mut conn = options.connect().await.unwrap();
     let check = sqlx::raw_sql("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
     assert_eq!(check.get::<String, _>(0), "ok");
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_postgres_acknowledged_survives_sigkill() {
+    let schema = crate::postgres::Schema::new().await;
+    what_was_acknowledged_survives(schema.url()).await;
 }

@@ -1,11 +1,13 @@
 //! Everything that the stores promise, checked from outside.
 
 mod conformance;
-#[cfg(any(feature = "sqlite", feature = "dynamodb"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "dynamodb"))]
 mod differential;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 #[cfg(feature = "sqlite")]
 mod faults;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod killed;
+#[cfg(feature = "postgres")]
+mod postgres;

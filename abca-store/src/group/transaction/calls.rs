@@ -56,6 +56,9 @@ impl<E: Engine> Transaction<'_, E> {
         let order = self.engine.next_order().await?;
         let row = TaskRow::new(submit, order);
         let mut bodies = bodies.iter();
+        if let Some(json) = bodies.next() {
+            self.made.insert(task.id, self.engine.fixed(json));
+        }
         self.keep_record(task.id, bodies.next());
         self.engine.events(&row, 1, bodies)?;
         let snapshot = Box::new(row.snapshot.clone());
@@ -75,7 +78,7 @@ impl<E: Engine> Transaction<'_, E> {
     /// Puts the record of a task aside, which [`Self::flush`] writes.
     fn keep_record(&mut self, id: TaskId, json: Option<&[u8]>) {
         if let Some(json) = json {
-            let place = self.engine.record(json);
+            let place = self.engine.moving(json);
             self.records.insert(id, place);
         }
     }

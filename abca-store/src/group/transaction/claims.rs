@@ -51,9 +51,12 @@ impl<E: Engine> Transaction<'_, E> {
     async fn due(&mut self, query: &ClaimQuery, more: usize) -> Result<Vec<TaskId>, Trouble> {
         let ids = self.engine.due(query, query.limit.saturating_add(more)).await?;
         self.load(ids.iter().copied()).await?;
-        for id in ids.iter().filter(|id| self.unreadable.contains_key(id)) {
-            // Out of the way for a lease's time, so that it does not stand in front of the others for ever.
-            self.engine.postpone(*id, query.lease_until).await?;
+        for id in &ids {
+            if let Some(error) = self.unreadable.get(id) {
+                // Out of the way, so that it does not stand in front of the others for ever.
+                tracing::error!(task = %id, error = %error, "a task that cannot be read is put aside");
+                self.engine.put_aside(*id, query.now, error.message()).await?;
+            }
         }
         Ok(ids)
     }

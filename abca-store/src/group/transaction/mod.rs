@@ -2,6 +2,7 @@
 
 mod calls;
 mod claims;
+mod dead;
 mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub(crate) struct Transaction<'a, E: Engine> {
     peeked: BTreeMap<TaskId, TaskRow>,
     /// Rows to write.
     dirty: BTreeSet<TaskId>,
+    /// Where what is fixed of new tasks lies.
+    made: BTreeMap<TaskId, E::Place>,
     /// Where the new records of some of them lie.
     records: BTreeMap<TaskId, E::Place>,
     /// Places in queues that changed: waiting, and denied or not; or given up.
@@ -63,6 +66,7 @@ impl<'a, E: Engine> Transaction<'a, E> {
             rows: BTreeMap::new(),
             peeked: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            made: BTreeMap::new(),
             records: BTreeMap::new(),
             places: BTreeMap::new(),
             taken: Vec::new(),
@@ -91,7 +95,11 @@ impl<'a, E: Engine> Transaction<'a, E> {
                 | Call::Release(..)
                 | Call::Signal(..)
                 | Call::Append(..)
-                | Call::Heartbeat(..) => None,
+                | Call::Heartbeat(..)
+                | Call::Bury(..)
+                | Call::Revive(..)
+                | Call::Discard(..)
+                | Call::Purge(..) => None,
             });
         }
         let mut all = Vec::with_capacity(calls.len());
@@ -110,6 +118,10 @@ impl<'a, E: Engine> Transaction<'a, E> {
     /// What speaks against a call before anything of it is done.
     fn refusal(&self, call: &Call) -> Option<StoreError> {
         let op = call.op();
+        if let Call::Discard(..) = call {
+            // Also of what cannot be read.
+            return None;
+        }
         if !self.unreadable.is_empty()
             && let Some(error) = call.tasks().iter().find_map(|id| self.unreadable.get(id))
         {
@@ -124,7 +136,11 @@ impl<'a, E: Engine> Transaction<'a, E> {
             | Call::Release(..)
             | Call::Signal(..)
             | Call::Heartbeat(..)
-            | Call::Expire(..) => None,
+            | Call::Expire(..)
+            | Call::Bury(..)
+            | Call::Revive(..)
+            | Call::Discard(..)
+            | Call::Purge(..) => None,
         }
     }
 
@@ -178,6 +194,16 @@ impl<'a, E: Engine> Transaction<'a, E> {
                 }
                 Answer::Append(outcomes)
             }
+            Call::Bury(batch, _) => {
+                let mut buried = Vec::with_capacity(batch.len());
+                for burial in batch {
+                    buried.push(self.bury(burial)?);
+                }
+                Answer::Flags(buried)
+            }
+            Call::Revive(id, now, _) => Answer::Flag(self.revive(*id, *now)?),
+            Call::Discard(id, now, _) => Answer::Flag(self.discard(*id, *now).await?),
+            Call::Purge(before, limit, _) => Answer::Count(self.purge(*before, *limit).await?),
             Call::Heartbeat(beat, _) => {
                 Answer::Flag(self.change(beat.task, |row| row.heartbeat(&beat.session, beat.now)).unwrap_or(false))
             }
@@ -205,11 +231,15 @@ impl<'a, E: Engine> Transaction<'a, E> {
 
     async fn flush(&mut self, end: bool) -> Result<(), Trouble> {
         let mut records = std::mem::take(&mut self.records);
+        let mut made = std::mem::take(&mut self.made);
         for id in std::mem::take(&mut self.dirty) {
             let Some(row) = self.rows.get(&id) else { continue };
             self.engine.state(row)?;
-            if let Some(place) = records.remove(&id) {
+            if let Some(place) = made.remove(&id) {
                 self.engine.task(row, place)?;
+            }
+            if let Some(place) = records.remove(&id) {
+                self.engine.record(row, place)?;
             }
         }
         for (limit, order) in std::mem::take(&mut self.taken) {

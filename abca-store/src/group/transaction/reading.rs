@@ -20,7 +20,11 @@ fn ask(calls: &[Call]) -> Ask<'_> {
                 ask.keys.extend(keys.filter_map(|t| Some((t.user.clone(), t.idempotency_key.clone()?))));
             }
             Call::Commit(batch, _) => ask.commits.extend(batch.iter().map(|(c, _)| c)),
-            Call::Claim(..)
+            Call::Bury(batch, _) => ask.leave.extend(batch.iter().map(|b| b.task)),
+            Call::Revive(..)
+            | Call::Discard(..)
+            | Call::Purge(..)
+            | Call::Claim(..)
             | Call::Expire(..)
             | Call::Renew(..)
             | Call::Release(..)
@@ -36,7 +40,7 @@ impl<E: Engine> Transaction<'_, E> {
     /// Begins, and reads what the calls speak of.
     pub(crate) async fn begin(&mut self, calls: &[Call]) -> Result<(), Trouble> {
         let ask = ask(calls);
-        self.leavers = ask.commits.len();
+        self.leavers = ask.commits.len() + ask.leave.len();
         let begun = self.engine.begin(&ask).await?;
         self.take_in(begun.rows);
         self.scopes.0.extend(begun.scopes);
@@ -56,6 +60,9 @@ impl<E: Engine> Transaction<'_, E> {
             if let Some(row) = self.rows.get(&commit.task) {
                 scopes_of(row, commit, &mut scopes);
             }
+        }
+        for row in ask.leave.iter().filter_map(|id| self.rows.get(id)).filter(|row| row.waits()) {
+            scopes.extend(row.limits().iter().map(|l| l.scope.clone()));
         }
         self.load_scopes(scopes).await
     }
