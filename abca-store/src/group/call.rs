@@ -2,8 +2,8 @@
 
 use abca_core::id::WorkerId;
 use abca_core::store::{
-    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
-    StoreErrorKind, Submit, SubmitOutcome,
+    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome,
+    StoreError, StoreErrorKind, Submit, SubmitOutcome,
 };
 use abca_core::task::Snapshot;
 use abca_core::{SessionId, TaskId, Timestamp};
@@ -103,7 +103,9 @@ impl Call {
             (Self::Renew(_, r) | Self::Release(_, r) | Self::Bury(_, r), Ok(Answer::Flags(a))) => send(r, Ok(a)),
             (Self::Signal(_, r), Ok(Answer::Signal(a))) => send(r, Ok(a)),
             (Self::Append(_, r), Ok(Answer::Append(a))) => send(r, Ok(a)),
-            (Self::Heartbeat(_, r) | Self::Revive(_, _, r) | Self::Discard(_, _, r), Ok(Answer::Flag(a))) => send(r, Ok(a)),
+            (Self::Heartbeat(_, r) | Self::Revive(_, _, r) | Self::Discard(_, _, r), Ok(Answer::Flag(a))) => {
+                send(r, Ok(a))
+            }
             (Self::Expire(_, _, r) | Self::Purge(_, _, r), Ok(Answer::Count(a))) => send(r, Ok(a)),
             (call, Ok(_)) => call.fail(mixed("answer")),
             (call, Err(e)) => call.fail(e),

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use abca_core::id::WorkerId;
 use abca_core::store::{
-    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome, StoreError,
-    StoreErrorKind, Submit, SubmitOutcome,
+    Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome,
+    StoreError, StoreErrorKind, Submit, SubmitOutcome,
 };
 use abca_core::task::Snapshot;
 use abca_core::{SessionId, TaskId, Timestamp};

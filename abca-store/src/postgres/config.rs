@@ -92,7 +92,8 @@ impl PostgresConfig {
         if good {
             return Ok(());
         }
-        let message = format!("`{}` is not a schema's name: lower-case letters, digits and `_`, at most 48", self.schema);
+        let message =
+            format!("`{}` is not a schema's name: lower-case letters, digits and `_`, at most 48", self.schema);
         Err(StoreError::new(StoreErrorKind::Invalid, "open", message))
     }
 

@@ -18,7 +18,8 @@ use super::error::{trouble, unknown_or_not};
 use super::rows::{TASK_COLUMNS, column, head, task_id, task_row};
 use super::sheet::Columns;
 use crate::group::{
-    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, numbered, signed, unsigned,
+    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, numbered, signed,
+    unsigned,
 };
 
 /// What tells the rows of one round trip apart.
@@ -68,23 +69,31 @@ impl Texts {
         Self {
             hold: sql("SELECT * FROM @.hold($1, $2)"),
             rows: sql("SELECT * FROM @.rows($1, $2)"),
-            keys: sql("SELECT k.n, t.id FROM unnest($1, $2) WITH ORDINALITY AS k (usr, idem, n) JOIN @.task t ON t.usr = k.usr AND t.idem = k.idem"),
+            keys: sql(
+                "SELECT k.n, t.id FROM unnest($1, $2) WITH ORDINALITY AS k (usr, idem, n) JOIN @.task t ON t.usr = k.usr AND t.idem = k.idem",
+            ),
             enter: sql("SELECT * FROM @.enter($1::json, '{}', '{}', $2, $3)"),
             glance: sql("SELECT * FROM @.glance($1::json)"),
             order: sql("SELECT nextval('@.task_ord')"),
             due: sql("SELECT * FROM @.due($1, $2, $3, $4)"),
             leased: sql("SELECT * FROM @.leased($1)"),
-            denied: sql("SELECT t.id, w.usr, w.ord FROM @.waiting w JOIN @.task t ON t.ord = w.ord WHERE w.scope = $1 AND w.denied \
-                 AND (w.usr, w.ord) > ($2, $3) ORDER BY w.usr, w.ord LIMIT $4"),
+            denied: sql(
+                "SELECT t.id, w.usr, w.ord FROM @.waiting w JOIN @.task t ON t.ord = w.ord WHERE w.scope = $1 AND w.denied \
+                 AND (w.usr, w.ord) > ($2, $3) ORDER BY w.usr, w.ord LIMIT $4",
+            ),
             records: sql("SELECT seq, body FROM @.log WHERE ord = $1 AND seq >= $2 ORDER BY seq LIMIT $3"),
             aside: [
                 sql("UPDATE @.state SET look_at = NULL, v = v + 1 WHERE ord = (SELECT ord FROM @.task WHERE id = $1)"),
-                sql("INSERT INTO @.dead (ord, since, reason) SELECT ord, $2, $3 FROM @.task WHERE id = $1 ON CONFLICT DO NOTHING"),
+                sql(
+                    "INSERT INTO @.dead (ord, since, reason) SELECT ord, $2, $3 FROM @.task WHERE id = $1 ON CONFLICT DO NOTHING",
+                ),
             ],
             outline: sql("SELECT t.ord, t.usr, EXISTS (SELECT 1 FROM @.dead d WHERE d.ord = t.ord), \
                  (SELECT json_agg(l.scope)::text FROM @.slot l WHERE l.ord = t.ord) FROM @.task t WHERE t.id = $1"),
-            ended: sql("SELECT r.id, r.ord FROM @.record r WHERE r.ended < $1 AND r.ended IS NOT NULL ORDER BY r.ord LIMIT $2 \
-                 FOR UPDATE OF r SKIP LOCKED"),
+            ended: sql(
+                "SELECT r.id, r.ord FROM @.record r WHERE r.ended < $1 AND r.ended IS NOT NULL ORDER BY r.ord LIMIT $2 \
+                 FOR UPDATE OF r SKIP LOCKED",
+            ),
             remove: sql("SELECT @.remove($1)"),
             put: sql(&format!("SELECT @.put({})", places.join(", "))),
             widen: sql("SELECT @.widen(greatest($1, (SELECT last_value FROM @.task_ord)))"),
@@ -483,10 +492,8 @@ impl Engine for Server {
             Some(order) => order,
             None => {
                 let text = self.texts.order.clone();
-                let order: i64 = sqlx::query_scalar(AssertSqlSafe(text))
-                    .fetch_one(self.conn()?)
-                    .await
-                    .map_err(trouble("submit"))?;
+                let order: i64 =
+                    sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(self.conn()?).await.map_err(trouble("submit"))?;
                 unsigned(order)
             }
         };
@@ -553,11 +560,7 @@ impl Engine for Server {
 
     async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble> {
         let [sleep, letter] = self.texts.aside.clone();
-        sqlx::query(AssertSqlSafe(sleep))
-            .bind(id.to_string())
-            .execute(self.conn()?)
-            .await
-            .map_err(trouble("claim"))?;
+        sqlx::query(AssertSqlSafe(sleep)).bind(id.to_string()).execute(self.conn()?).await.map_err(trouble("claim"))?;
         sqlx::query(AssertSqlSafe(letter))
             .bind(id.to_string())
             .bind(now.as_millis())
@@ -610,10 +613,7 @@ impl Engine for Server {
         if !self.columns.is_empty() {
             let arguments = self.columns.take().map_err(trouble("commit"))?;
             let text = self.texts.put.clone();
-            sqlx::query_with(AssertSqlSafe(text), arguments)
-                .execute(self.conn()?)
-                .await
-                .map_err(trouble("commit"))?;
+            sqlx::query_with(AssertSqlSafe(text), arguments).execute(self.conn()?).await.map_err(trouble("commit"))?;
         }
         self.bodies.clear();
         if end {
@@ -643,7 +643,8 @@ impl Engine for Server {
         self.room = 0;
         if let Some(mut conn) = self.conn.take() {
             // A connection that cannot even undo is of no use: the server undoes when it is gone.
-            let undone = tokio::time::timeout(self.config.timeout(), sqlx::raw_sql("ROLLBACK").execute(&mut conn)).await;
+            let undone =
+                tokio::time::timeout(self.config.timeout(), sqlx::raw_sql("ROLLBACK").execute(&mut conn)).await;
             if matches!(undone, Ok(Ok(_))) {
                 self.conn = Some(conn);
             }

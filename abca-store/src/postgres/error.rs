@@ -14,7 +14,9 @@ pub(super) fn code(error: &sqlx::Error) -> Option<String> {
 /// Whether the connection is of no use any more.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     match code(error) {
-        Some(code) => code.starts_with("08") || matches!(code.as_str(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03"),
+        Some(code) => {
+            code.starts_with("08") || matches!(code.as_str(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
+        }
         None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)),
     }
 }
@@ -34,8 +36,12 @@ fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
         };
     };
     match code.as_str() {
-        "40001" | "40P01" | "23505" | "23514" | "55P03" => (Kind::Throttled, "others change the same tasks; repeat later"),
-        "53300" | "53400" => (Kind::Throttled, "the server has no connection left; raise `max_connections`, or use fewer"),
+        "40001" | "40P01" | "23505" | "23514" | "55P03" => {
+            (Kind::Throttled, "others change the same tasks; repeat later")
+        }
+        "53300" | "53400" => {
+            (Kind::Throttled, "the server has no connection left; raise `max_connections`, or use fewer")
+        }
         "53200" => (Kind::Throttled, "the server is out of memory or locks; raise `max_locks_per_transaction`"),
         "53100" | "58030" => (Kind::Full, "the server's disk is full or failed; free some space, then repeat"),
         "25006" => (Kind::Unavailable, "the server is read-only; connect to the primary"),

@@ -49,7 +49,8 @@ impl OperatorStore for Postgres {
             .map_err(|e| convert("feed", e))?;
         let mut page = FeedPage { events: Vec::with_capacity(rows.len()), next: query.after.clone() };
         for row in &rows {
-            let (told, ord, seq): (i64, i64, i64) = (column(row, "feed", 0)?, column(row, "feed", 1)?, column(row, "feed", 2)?);
+            let (told, ord, seq): (i64, i64, i64) =
+                (column(row, "feed", 0)?, column(row, "feed", 1)?, column(row, "feed", 2)?);
             page.events.push(event("feed", task_id("feed", row, 4)?, seq, column(row, "feed", 3)?)?);
             page.next = FeedCursor(format!("{told}.{ord}.{seq}"));
         }

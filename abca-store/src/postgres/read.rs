@@ -146,7 +146,8 @@ impl Reader {
     }
 
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let text = "SELECT least((SELECT min(look_at) FROM @.state WHERE look_at IS NOT NULL), (SELECT min(at) FROM @.woken))";
+        let text =
+            "SELECT least((SELECT min(look_at) FROM @.state WHERE look_at IS NOT NULL), (SELECT min(at) FROM @.woken))";
         let at: Option<i64> =
             sqlx::query_scalar(self.sql(text)).fetch_one(&self.pool).await.map_err(|e| convert("next_due", e))?;
         Ok(at.map(Timestamp::from_millis))

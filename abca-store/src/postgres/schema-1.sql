@@ -171,7 +171,9 @@ DECLARE
     unnumbered boolean;
     oldest bigint;
 BEGIN
-    SELECT bool_or(x.transactionid IS NULL), min(next - ((next - x.transactionid::text::bigint) & 4294967295))
+    -- The locks' numbers have 32 bits: the one meant is the nearest.
+    SELECT bool_or(x.transactionid IS NULL),
+        min(next + ((x.transactionid::text::bigint - next + 2147483648) & 4294967295) - 2147483648)
     INTO unnumbered, oldest
     FROM pg_locks s
     LEFT JOIN pg_locks x ON x.pid = s.pid AND x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted

@@ -84,7 +84,8 @@ pub(super) async fn verify(config: &PostgresConfig, conn: &mut PgConnection) -> 
     let found = found(config, conn).await?;
     refuse_newer(config, found)?;
     if found < version() {
-        let what = if found == 0 { "it has no tables yet".to_owned() } else { format!("it has the older version {found}") };
+        let what =
+            if found == 0 { "it has no tables yet".to_owned() } else { format!("it has the older version {found}") };
         return Err(incompatible(config, &format!("{what}; run `abca store init --store URL`")));
     }
     let row = sqlx::query("SELECT current_setting('fsync'), current_setting('transaction_read_only'), current_setting('server_version_num')::int")

@@ -12,7 +12,8 @@ use sqlx::{Arguments, Connection, Row, SqliteConnection};
 
 use super::error::{classify, code, convert, trouble};
 use super::rows::{
-    bound, limit, list, numbered, push_numbered, push_record, push_signal, push_state, push_task, select_rows, task_id, task_row,
+    bound, limit, list, numbered, push_numbered, push_record, push_signal, push_state, push_task, select_rows, task_id,
+    task_row,
 };
 use super::write::{Pending, Texts};
 use crate::group::{
@@ -393,17 +394,14 @@ impl Engine for Lite {
     }
 
     async fn ended(&mut self, before: Timestamp, most: usize) -> Result<Vec<(TaskId, u64)>, Trouble> {
-        let rows = sqlx::query(
-            "SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0",
-        )
-        .bind(before.as_millis())
-        .bind(limit(most))
-        .fetch_all(&mut self.conn)
-        .await
-        .map_err(trouble("purge"))?;
-        let one = |row: &SqliteRow| {
-            Ok((task_id("purge", row)?, unsigned(row.try_get(1).map_err(trouble("purge"))?)))
-        };
+        let rows =
+            sqlx::query("SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0")
+                .bind(before.as_millis())
+                .bind(limit(most))
+                .fetch_all(&mut self.conn)
+                .await
+                .map_err(trouble("purge"))?;
+        let one = |row: &SqliteRow| Ok((task_id("purge", row)?, unsigned(row.try_get(1).map_err(trouble("purge"))?)));
         rows.iter().map(one).collect()
     }
 

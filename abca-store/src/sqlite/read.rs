@@ -64,7 +64,9 @@ pub(super) async fn log(pool: &SqlitePool, query: &LogQuery) -> Result<Vec<(u64,
 }
 
 pub(super) async fn list_tasks(pool: &SqlitePool, query: &ListQuery) -> Result<Vec<Task>, StoreError> {
-    let mut sql = String::from("SELECT t.id, t.record, r.moving FROM task t JOIN record r ON r.ord = t.ord WHERE t.id < ?1 AND t.id >= ?6");
+    let mut sql = String::from(
+        "SELECT t.id, t.record, r.moving FROM task t JOIN record r ON r.ord = t.ord WHERE t.id < ?1 AND t.id >= ?6",
+    );
     if query.user.is_some() {
         sql.push_str(" AND t.user = ?2");
     }

@@ -321,6 +321,7 @@ impl Pair<'_> {
 }
 
 /// Carries out the calls on both.
+#[cfg(feature = "dynamodb")]
 pub(super) fn compare(harness: &dyn StoreHarness, ops: &[Op]) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -217,7 +217,10 @@ async fn a_weaker_commit_of_the_server_is_not_taken_over() {
     let schema = Schema::new().await;
     let mut conn = schema.connect().await;
     // A transaction of the store says for itself how durable it must be.
-    sqlx::raw_sql("SET synchronous_commit = off; BEGIN; SET LOCAL synchronous_commit = on").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("SET synchronous_commit = off; BEGIN; SET LOCAL synchronous_commit = on")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     let row = sqlx::query("SELECT current_setting('synchronous_commit')").fetch_one(&mut conn).await.unwrap();
     assert_eq!(row.get::<&str, _>(0), "on");
 }

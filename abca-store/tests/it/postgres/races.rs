@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abca_core::TaskId;
-use abca_core::store::{
-    Commit, CommitOutcome, FeedCursor, FeedQuery, LeaseChange, Release, SubmitOutcome, TaskStore,
-};
+use abca_core::store::{Commit, CommitOutcome, FeedCursor, FeedQuery, LeaseChange, Release, SubmitOutcome, TaskStore};
 use abca_core::task::Snapshot;
 use abca_core::testing::fixtures::{admit, at, cancelled, claim, commit, limit, submit, task, task_id, user};
 use abca_core::testing::store::join_all;
