@@ -2,7 +2,9 @@
 //!
 //! `cargo bench -p abca-store [-- seconds [in flight...]]`. A life is what the driver does: submit, claim, commit the admission (two
 //! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
-//! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk.
+//! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk. With `--features postgres` and a server's
+//! URL in `ABCA_TEST_POSTGRES` also on PostgreSQL, in a schema of its own; `postgres` or `sqlite` as an argument is that alone.
+//! The processor time is this process's, and behind `+` that of the server's processes on this machine.
 
 use std::io::Write;
 use std::path::Path;
@@ -23,11 +25,14 @@ fn main() {
     let numbers: Vec<u64> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let seconds = numbers.first().copied().unwrap_or(5);
     let only = |in_flight: u64| numbers.len() < 2 || numbers[1..].contains(&in_flight);
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|a| ["sqlite", "postgres"].contains(&a.as_str())).collect();
+    let asked = |name: &str| words.is_empty() || words.iter().any(|w| w == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     println!("bare fdatasync of 4 KiB appended: {:.0}/s", syncs(folder.path(), Duration::from_secs(1)));
     println!("store       in flight   lives/s   calls/s  syncs/life  cpu us/life     p50 ms     p99 ms");
-    for in_flight in [1, 16, 256].into_iter().filter(|n| only(*n)) {
+    for in_flight in [1, 16, 64, 256, 1024].into_iter().filter(|n| only(*n) && asked("sqlite")) {
         let folder = tempfile::TempDir::new().unwrap();
         runtime.block_on(async {
             let store = Arc::new(Sqlite::open(folder.path()).await.unwrap());
@@ -36,19 +41,56 @@ fn main() {
             store.close().await.unwrap();
         });
     }
-    for in_flight in [1, 256].into_iter().filter(|n| only(*n)) {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = std::env::var("ABCA_TEST_POSTGRES").ok().filter(|_| asked("postgres")) {
+        for in_flight in [1, 16, 64, 256, 1024].into_iter().filter(|n| only(*n)) {
+            runtime.block_on(postgres(&url, in_flight, seconds));
+        }
+    }
+    for in_flight in [1, 256].into_iter().filter(|n| only(*n) && words.is_empty()) {
         let run = runtime.block_on(lives(Arc::new(InProcess::new()), in_flight, Duration::from_secs(1)));
         report("in-process", in_flight, &run, 0.0);
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str, in_flight: u64, seconds: u64) {
+    use sqlx::{AssertSqlSafe, Connection};
+
+    let name = format!("bench_{}_{in_flight}", std::process::id());
+    let mut config = abca_store::PostgresConfig::new(&format!("{url}?schema={name}")).unwrap();
+    if let Some(writers) = std::env::args().find_map(|a| a.strip_prefix("writers=")?.parse().ok()) {
+        config.writers = writers;
+    }
+    abca_store::Postgres::init(&config).await.unwrap();
+    let store = Arc::new(abca_store::Postgres::open_with(config).await.unwrap());
+    let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
+    report("postgres", in_flight, &run, store.transactions() as f64 / run.lives as f64);
+    store.close().await.unwrap();
+    let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
+    let drop = format!("SET client_min_messages = error; DROP SCHEMA {name} CASCADE");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.unwrap();
+}
+
+/// Processor time of every process of this name so far, in seconds.
+fn processor_of(name: &str) -> f64 {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of = |stat: String| {
+        let (head, rest) = stat.rsplit_once(')')?;
+        let ticks = rest.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok());
+        head.ends_with(&format!("({name}")).then(|| ticks.sum::<f64>())
+    };
+    all.filter_map(|p| of(std::fs::read_to_string(p.path().join("stat")).ok()?)).sum::<f64>() / 100.0
 }
 
 fn report(name: &str, in_flight: u64, run: &Run, syncs: f64) {
     let rate = run.lives as f64 / run.took.as_secs_f64();
     let ms = |q: f64| run.latencies[((run.latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     let calls = rate * CALLS as f64;
-    let cpu = run.processor * 1e6 / run.lives as f64;
+    let cpu = |seconds: f64| seconds * 1e6 / run.lives as f64;
+    let cpu = format!("{:.0}+{:.0}", cpu(run.processor), cpu(run.server));
     println!(
-        "{name:<11} {in_flight:>9} {rate:>9.0} {calls:>9.0} {syncs:>11.3} {cpu:>12.0} {:>10.2} {:>10.2}",
+        "{name:<11} {in_flight:>9} {rate:>9.0} {calls:>9.0} {syncs:>11.3} {cpu:>12} {:>10.2} {:>10.2}",
         ms(0.5),
         ms(0.99)
     );
@@ -76,13 +118,14 @@ fn processor() -> f64 {
 struct Run {
     lives: u64,
     processor: f64,
+    server: f64,
     took: Duration,
     latencies: Vec<Duration>,
 }
 
 async fn lives(store: Arc<dyn TaskStore>, in_flight: u64, time: Duration) -> Run {
     let next = Arc::new(AtomicU64::new(1));
-    let (start, before) = (Instant::now(), processor());
+    let (start, before, server) = (Instant::now(), processor(), processor_of("postgres"));
     let workers: Vec<_> = (0..in_flight)
         .map(|_| {
             let (store, next) = (store.clone(), next.clone());
@@ -103,7 +146,8 @@ async fn lives(store: Arc<dyn TaskStore>, in_flight: u64, time: Duration) -> Run
     }
     let took = start.elapsed();
     latencies.sort();
-    Run { lives: latencies.len() as u64, processor: processor() - before, took, latencies }
+    let server = processor_of("postgres") - server;
+    Run { lives: latencies.len() as u64, processor: processor() - before, server, took, latencies }
 }
 
 async fn life(store: &dyn TaskStore, n: u64) {

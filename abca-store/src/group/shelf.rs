@@ -21,6 +21,7 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
+    #[cfg(feature = "sqlite")]
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
