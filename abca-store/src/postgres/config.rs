@@ -27,6 +27,8 @@ pub struct PostgresConfig {
     pub queue: usize,
     /// How long a connection may take to be made, in milliseconds. Default 5 000.
     pub connect_timeout_ms: u64,
+    /// How long the server may take to answer, in milliseconds; then the connection counts as broken. Default 30 000.
+    pub answer_timeout_ms: u64,
     /// Keep a connection that tells other processes about due tasks, and hears of theirs (`LISTEN`). Default true. Does not
     /// work through a pooler that gives each transaction another connection.
     pub bell: bool,
@@ -44,6 +46,7 @@ impl fmt::Debug for PostgresConfig {
             .field("batch", &self.batch)
             .field("queue", &self.queue)
             .field("connect_timeout_ms", &self.connect_timeout_ms)
+            .field("answer_timeout_ms", &self.answer_timeout_ms)
             .field("bell", &self.bell)
             .field("accept_fsync_off", &self.accept_fsync_off)
             .finish()
@@ -77,6 +80,7 @@ impl PostgresConfig {
             batch: 256,
             queue: 4096,
             connect_timeout_ms: 5_000,
+            answer_timeout_ms: 30_000,
             bell: true,
             accept_fsync_off: false,
         };
@@ -119,6 +123,10 @@ impl PostgresConfig {
 
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_millis(self.connect_timeout_ms)
+    }
+
+    pub(super) fn answer_timeout(&self) -> Duration {
+        Duration::from_millis(self.answer_timeout_ms)
     }
 
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use abca_core::id::{IdempotencyKey, SignalId, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{ClaimQuery, Commit, FARTHEST, StoreError, StoreErrorKind, TaskRow};
 use abca_core::task::{Signal, SlotChange, SlotLimit, SlotScope};
 use abca_core::{TaskId, Timestamp, UserId};
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row};
 
 use super::bell::Bell;
 use super::config::PostgresConfig;
-use super::error::{trouble, unknown_or_not};
+use super::error::{trouble, unknown_or_not, within};
 use super::rows::{TASK_COLUMNS, column, head, task_id, task_row};
 use super::sheet::Columns;
 use crate::group::{
@@ -26,6 +28,11 @@ use crate::group::{
 const ORDER_COLUMNS: usize = 1;
 const KEY_COLUMNS: usize = 2;
 const SCOPE_COLUMNS: usize = 4;
+
+/// Whoever set `synchronous_commit` otherwise for the user or the database would lose what was answered. A process that was
+/// stopped in the middle holds others up no longer than ten seconds.
+const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+                     SET LOCAL lock_timeout = '20s'";
 
 /// How many candidates for a free slot are read at once.
 const CANDIDATES: i64 = 16;
@@ -121,6 +128,8 @@ pub(super) struct Server {
     room: u64,
     last_order: u64,
     bell: Bell,
+    /// How long an answer may take.
+    limit: Duration,
 }
 
 /// JSON as a literal that needs no quoting, whatever it says.
@@ -170,7 +179,7 @@ fn scope(op: &'static str, row: &PgRow) -> Result<(SlotScope, Scope), StoreError
 
 impl Server {
     pub(super) fn new(config: Arc<PostgresConfig>, conn: Option<PgConnection>, bell: Bell) -> Self {
-        let texts = Texts::new(&config);
+        let (texts, limit) = (Texts::new(&config), config.answer_timeout());
         Self {
             config,
             conn,
@@ -185,7 +194,12 @@ impl Server {
             room: 0,
             last_order: 0,
             bell,
+            limit,
         }
+    }
+
+    async fn all(&mut self, op: &'static str, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Trouble> {
+        within(self.limit, query.fetch_all(self.conn()?)).await.map_err(trouble(op))
     }
 
     fn conn(&mut self) -> Result<&mut PgConnection, Trouble> {
@@ -201,12 +215,8 @@ impl Server {
         }
         if self.last_order + super::SPAN / 2 >= self.room {
             let (text, at) = (self.texts.widen.clone(), signed(self.last_order));
-            let room: i64 = sqlx::query_scalar(AssertSqlSafe(text))
-                .bind(at)
-                .fetch_one(self.conn()?)
-                .await
-                .map_err(trouble("begin"))?;
-            self.room = unsigned(room);
+            let rows = self.all("begin", sqlx::query(AssertSqlSafe(text)).bind(at)).await?;
+            self.room = rows.first().map(|row| column(row, "begin", 0)).transpose()?.map_or(0, unsigned);
         }
         Ok(())
     }
@@ -247,12 +257,7 @@ impl Server {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let known: Vec<i64> = ids.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v)).collect();
         let text = self.texts.hold.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(names)
-            .bind(known)
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("load"))?;
+        let rows = self.all("load", sqlx::query(AssertSqlSafe(text)).bind(names).bind(known)).await?;
         rows.iter().map(|row| self.take_in("load", row)).collect()
     }
 
@@ -358,8 +363,8 @@ impl Engine for Server {
     /// one order, so that two transactions do not wait for each other.
     async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble> {
         self.ready().await?;
-        // Whoever set it otherwise for the user or the database would lose what was answered.
-        let mut text = String::from("BEGIN; SET LOCAL synchronous_commit = on");
+        let limit = self.limit;
+        let mut text = BEGIN.to_owned();
         if !ask.ids.is_empty() {
             let known = ask.ids.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v).to_string());
             let known: Vec<String> = known.collect();
@@ -384,7 +389,8 @@ impl Engine for Server {
             let orders = format!("; SELECT nextval('@.task_ord') FROM generate_series(1, {})", ask.submits);
             text.push_str(&self.config.sql(&orders));
         }
-        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(self.conn()?).await.map_err(trouble("begin"))?;
+        let begin = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(self.conn()?);
+        let rows = within(limit, begin).await.map_err(trouble("begin"))?;
         let mut begun = Begun::default();
         let mut keys = Vec::new();
         for row in &rows {
@@ -414,12 +420,7 @@ impl Engine for Server {
     async fn peek(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let text = self.texts.rows.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(names)
-            .bind(vec![-1_i64; ids.len()])
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("load"))?;
+        let rows = self.all("load", sqlx::query(AssertSqlSafe(text)).bind(names).bind(vec![-1_i64; ids.len()])).await?;
         let found = |row: &PgRow| {
             let head = head("load", row)?;
             let mut found = task_row("load", row);
@@ -443,12 +444,7 @@ impl Engine for Server {
         let users: Vec<&str> = keys.iter().map(|(u, _)| u.as_str()).collect();
         let words: Vec<&str> = keys.iter().map(|(_, k)| k.as_str()).collect();
         let text = self.texts.keys.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(users)
-            .bind(words)
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("submit"))?;
+        let rows = self.all("submit", sqlx::query(AssertSqlSafe(text)).bind(users).bind(words)).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             let place = usize::try_from(column::<i64>(row, "submit", 0)? - 1).unwrap_or(usize::MAX);
@@ -463,21 +459,19 @@ impl Engine for Server {
         let json = serde_json::to_string(names).map_err(|e| corrupt("commit", "a scope", e))?;
         let (text, more) = (self.texts.enter.clone(), self.inside);
         self.inside = true;
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(json)
-            .bind(i64::try_from(first).unwrap_or(i64::MAX))
-            .bind(more)
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("commit"))?;
+        let rows = self
+            .all(
+                "commit",
+                sqlx::query(AssertSqlSafe(text)).bind(json).bind(i64::try_from(first).unwrap_or(i64::MAX)).bind(more),
+            )
+            .await?;
         rows.iter().map(|row| Ok(scope("commit", row)?)).collect()
     }
 
     async fn glance(&mut self, names: &[SlotScope]) -> Result<Vec<(SlotScope, Scope)>, Trouble> {
         let json = serde_json::to_string(names).map_err(|e| corrupt("commit", "a scope", e))?;
         let text = self.texts.glance.clone();
-        let rows =
-            sqlx::query(AssertSqlSafe(text)).bind(json).fetch_all(self.conn()?).await.map_err(trouble("commit"))?;
+        let rows = self.all("commit", sqlx::query(AssertSqlSafe(text)).bind(json)).await?;
         let mut all: Vec<_> = names.iter().map(|n| (n.clone(), Scope::default())).collect();
         for row in &rows {
             let name: &str = column(row, "commit", 0)?;
@@ -492,9 +486,8 @@ impl Engine for Server {
             Some(order) => order,
             None => {
                 let text = self.texts.order.clone();
-                let order: i64 =
-                    sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(self.conn()?).await.map_err(trouble("submit"))?;
-                unsigned(order)
+                let rows = self.all("submit", sqlx::query(AssertSqlSafe(text))).await?;
+                rows.first().map(|row| column(row, "submit", 0)).transpose()?.map_or(0, unsigned)
             }
         };
         self.last_order = self.last_order.max(order);
@@ -503,35 +496,38 @@ impl Engine for Server {
 
     async fn due(&mut self, query: &ClaimQuery, limit: usize) -> Result<Vec<TaskId>, Trouble> {
         let text = self.texts.due.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(query.now.as_millis())
-            .bind(query.now.after(FARTHEST).as_millis())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(query.signalled)
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("claim"))?;
+        let rows = self
+            .all(
+                "claim",
+                sqlx::query(AssertSqlSafe(text))
+                    .bind(query.now.as_millis())
+                    .bind(query.now.after(FARTHEST).as_millis())
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                    .bind(query.signalled),
+            )
+            .await?;
         rows.iter().map(|row| Ok(task_id("claim", row, 0)?)).collect()
     }
 
     async fn leased(&mut self, workers: &[WorkerId]) -> Result<Vec<TaskId>, Trouble> {
         let names: Vec<String> = workers.iter().map(ToString::to_string).collect();
         let text = self.texts.leased.clone();
-        let rows =
-            sqlx::query(AssertSqlSafe(text)).bind(names).fetch_all(self.conn()?).await.map_err(trouble("expire"))?;
+        let rows = self.all("expire", sqlx::query(AssertSqlSafe(text)).bind(names)).await?;
         rows.iter().map(|row| Ok(task_id("expire", row, 0)?)).collect()
     }
 
     async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble> {
         let text = self.texts.denied.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(scope.0.as_str())
-            .bind(after.0.as_str())
-            .bind(after.1)
-            .bind(CANDIDATES)
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("commit"))?;
+        let rows = self
+            .all(
+                "commit",
+                sqlx::query(AssertSqlSafe(text))
+                    .bind(scope.0.as_str())
+                    .bind(after.0.as_str())
+                    .bind(after.1)
+                    .bind(CANDIDATES),
+            )
+            .await?;
         let candidate = |row: &PgRow| {
             let order = unsigned(column(row, "commit", 2)?);
             Ok(Candidate { id: task_id("commit", row, 0)?, user: column(row, "commit", 1)?, order })
@@ -547,77 +543,79 @@ impl Engine for Server {
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, Trouble> {
         let text = self.texts.records.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(signed(order))
-            .bind(signed(from))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("append"))?;
+        let rows = self
+            .all(
+                "append",
+                sqlx::query(AssertSqlSafe(text))
+                    .bind(signed(order))
+                    .bind(signed(from))
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX)),
+            )
+            .await?;
         let record = |row: &PgRow| Ok(numbered("append", task, column(row, "append", 0)?, column(row, "append", 1)?)?);
         rows.iter().map(record).collect()
     }
 
     async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble> {
         let [sleep, letter] = self.texts.aside.clone();
-        sqlx::query(AssertSqlSafe(sleep)).bind(id.to_string()).execute(self.conn()?).await.map_err(trouble("claim"))?;
-        sqlx::query(AssertSqlSafe(letter))
-            .bind(id.to_string())
-            .bind(now.as_millis())
-            .bind(reason.replace('\0', "\u{fffd}"))
-            .execute(self.conn()?)
-            .await
-            .map(drop)
-            .map_err(trouble("claim"))
+        self.all("claim", sqlx::query(AssertSqlSafe(sleep)).bind(id.to_string())).await?;
+        self.all(
+            "claim",
+            sqlx::query(AssertSqlSafe(letter))
+                .bind(id.to_string())
+                .bind(now.as_millis())
+                .bind(reason.replace('\0', "\u{fffd}")),
+        )
+        .await
+        .map(drop)
     }
 
     async fn outline(&mut self, id: TaskId) -> Result<Option<Outline>, Trouble> {
         let text = self.texts.outline.clone();
-        let row = sqlx::query(AssertSqlSafe(text))
-            .bind(id.to_string())
-            .fetch_optional(self.conn()?)
-            .await
-            .map_err(trouble("discard"))?;
-        let Some(row) = row else { return Ok(None) };
-        let user = column::<&str>(&row, "discard", 1)?;
-        let held: Vec<SlotScope> = match column::<Option<&str>>(&row, "discard", 3)? {
+        let rows = self.all("discard", sqlx::query(AssertSqlSafe(text)).bind(id.to_string())).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let user = column::<&str>(row, "discard", 1)?;
+        let held: Vec<SlotScope> = match column::<Option<&str>>(row, "discard", 3)? {
             Some(text) => serde_json::from_str(text).map_err(|e| corrupt("discard", "the slots", e))?,
             None => Vec::new(),
         };
         Ok(Some(Outline {
-            order: unsigned(column(&row, "discard", 0)?),
+            order: unsigned(column(row, "discard", 0)?),
             user: UserId::new(user).map_err(|e| corrupt("discard", "a user", e))?,
             held,
-            dead: column(&row, "discard", 2)?,
+            dead: column(row, "discard", 2)?,
         }))
     }
 
     async fn ended(&mut self, before: Timestamp, limit: usize) -> Result<Vec<(TaskId, u64)>, Trouble> {
         let text = self.texts.ended.clone();
-        let rows = sqlx::query(AssertSqlSafe(text))
-            .bind(before.as_millis())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(self.conn()?)
-            .await
-            .map_err(trouble("purge"))?;
+        let rows = self
+            .all(
+                "purge",
+                sqlx::query(AssertSqlSafe(text))
+                    .bind(before.as_millis())
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX)),
+            )
+            .await?;
         rows.iter().map(|row| Ok((task_id("purge", row, 0)?, unsigned(column(row, "purge", 1)?)))).collect()
     }
 
     async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble> {
         let orders: Vec<i64> = orders.iter().copied().map(signed).collect();
         let text = self.texts.remove.clone();
-        sqlx::query(AssertSqlSafe(text)).bind(orders).execute(self.conn()?).await.map(drop).map_err(trouble("purge"))
+        self.all("purge", sqlx::query(AssertSqlSafe(text)).bind(orders)).await.map(drop)
     }
 
     async fn write(&mut self, end: bool) -> Result<(), Trouble> {
         if !self.columns.is_empty() {
             let arguments = self.columns.take().map_err(trouble("commit"))?;
             let text = self.texts.put.clone();
-            sqlx::query_with(AssertSqlSafe(text), arguments).execute(self.conn()?).await.map_err(trouble("commit"))?;
+            self.all("commit", sqlx::query_with(AssertSqlSafe(text), arguments)).await?;
         }
         self.bodies.clear();
         if end {
-            sqlx::raw_sql("COMMIT").execute(self.conn()?).await.map_err(unknown_or_not)?;
+            let limit = self.limit;
+            within(limit, sqlx::raw_sql("COMMIT").execute(self.conn()?)).await.map_err(unknown_or_not)?;
         }
         Ok(())
     }

@@ -95,3 +95,17 @@ pub(super) fn too_slow(op: &'static str, after: Duration) -> StoreError {
     let message = format!("the server did not answer within {} ms; check that it runs", after.as_millis());
     StoreError::new(StoreErrorKind::Unavailable, op, message)
 }
+
+/// Waits so long for an answer; a server that gives none counts as lost.
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let message = format!("no answer within {} ms", limit.as_millis());
+            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
+        }
+    }
+}

@@ -8,7 +8,6 @@ use abca_core::{TaskId, Timestamp};
 use async_trait::async_trait;
 
 use super::Postgres;
-use super::error::convert;
 use super::read::limit;
 use super::rows::{column, task_id};
 use crate::group::{corrupt, event, unsigned};
@@ -31,22 +30,23 @@ impl OperatorStore for Postgres {
     /// later. The horizon is asked for first: whoever is not under way by then has ended, and the reading that follows sees it.
     async fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
         let [told, ord, seq] = cursor(&query.after)?;
-        let horizon: i64 = sqlx::query_scalar(self.reader.sql("SELECT @.horizon()"))
-            .fetch_one(&self.reader.pool)
-            .await
-            .map_err(|e| convert("feed", e))?;
+        let rows = self.reader.all("feed", sqlx::query(self.reader.sql("SELECT @.horizon()"))).await?;
+        let horizon: i64 = rows.first().map(|r| column(r, "feed", 0)).transpose()?.unwrap_or(0);
         let text = "SELECT e.told, e.ord, e.seq, e.body, t.id FROM (SELECT * FROM @.event WHERE (told, ord, seq) > ($1, $2, $3) AND \
                     told < $5 ORDER BY told, ord, seq LIMIT $4) e \
                     JOIN @.task t ON t.ord = e.ord ORDER BY e.told, e.ord, e.seq";
-        let rows = sqlx::query(self.reader.sql(text))
-            .bind(told)
-            .bind(ord)
-            .bind(seq)
-            .bind(limit(query.limit))
-            .bind(horizon)
-            .fetch_all(&self.reader.pool)
-            .await
-            .map_err(|e| convert("feed", e))?;
+        let rows = self
+            .reader
+            .all(
+                "feed",
+                sqlx::query(self.reader.sql(text))
+                    .bind(told)
+                    .bind(ord)
+                    .bind(seq)
+                    .bind(limit(query.limit))
+                    .bind(horizon),
+            )
+            .await?;
         let mut page = FeedPage { events: Vec::with_capacity(rows.len()), next: query.after.clone() };
         for row in &rows {
             let (told, ord, seq): (i64, i64, i64) =
@@ -63,12 +63,13 @@ impl OperatorStore for Postgres {
                     UNION ALL SELECT 'due', NULL, count(*), min(at) FROM (SELECT ord, min(at) AS at FROM \
                     (SELECT ord, look_at AS at FROM @.state WHERE look_at <= $1 OR look_at > $2 \
                     UNION ALL SELECT ord, at FROM @.woken WHERE at <= $1) u GROUP BY ord) d";
-        let rows = sqlx::query(self.reader.sql(text))
-            .bind(now.as_millis())
-            .bind(now.after(FARTHEST).as_millis())
-            .fetch_all(&self.reader.pool)
-            .await
-            .map_err(|e| convert("counts", e))?;
+        let rows = self
+            .reader
+            .all(
+                "counts",
+                sqlx::query(self.reader.sql(text)).bind(now.as_millis()).bind(now.after(FARTHEST).as_millis()),
+            )
+            .await?;
         let mut counts = Counts::default();
         for row in &rows {
             let n = unsigned(column(row, "counts", 2)?);
@@ -94,12 +95,8 @@ impl OperatorStore for Postgres {
                     b.status IN ('SUBMITTED', 'QUEUED') AND u.usr = t.usr AND u.ord < t.ord AND NOT EXISTS (SELECT 1 FROM \
                     @.dead d WHERE d.ord = b.ord)) FROM @.task t JOIN @.record r ON r.ord = t.ord WHERE t.id = $1 AND \
                     r.status IN ('SUBMITTED', 'QUEUED') AND NOT EXISTS (SELECT 1 FROM @.dead d WHERE d.ord = t.ord)";
-        let place: Option<i64> = sqlx::query_scalar(self.reader.sql(text))
-            .bind(task.to_string())
-            .fetch_optional(&self.reader.pool)
-            .await
-            .map_err(|e| convert("place", e))?;
-        Ok(place.map(unsigned))
+        let rows = self.reader.all("place", sqlx::query(self.reader.sql(text)).bind(task.to_string())).await?;
+        Ok(rows.first().map(|r| column(r, "place", 0)).transpose()?.map(unsigned))
     }
 
     async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
@@ -120,11 +117,7 @@ impl OperatorStore for Postgres {
 
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let text = "SELECT t.id, d.since, d.reason FROM @.dead d JOIN @.task t ON t.ord = d.ord ORDER BY d.since, d.ord LIMIT $1";
-        let rows = sqlx::query(self.reader.sql(text))
-            .bind(limit(most))
-            .fetch_all(&self.reader.pool)
-            .await
-            .map_err(|e| convert("dead_letters", e))?;
+        let rows = self.reader.all("dead_letters", sqlx::query(self.reader.sql(text)).bind(limit(most))).await?;
         let letter = |row| {
             let since = Timestamp::from_millis(column(row, "dead_letters", 1)?);
             Ok(DeadLetter { task: task_id("dead_letters", row, 0)?, reason: column(row, "dead_letters", 2)?, since })

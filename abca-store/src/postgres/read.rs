@@ -8,11 +8,12 @@ use abca_core::session::LogRecord;
 use abca_core::store::{EventQuery, ListQuery, LogQuery, SlotUsage, StoreError};
 use abca_core::task::{SlotScope, Snapshot, Task};
 use abca_core::{TaskId, Timestamp, UserId};
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
 
 use super::config::PostgresConfig;
-use super::error::convert;
+use super::error::{convert, within};
 use super::rows::{column, task_id, task_row};
 use crate::group::{Record, event, numbered, signed};
 
@@ -45,14 +46,22 @@ impl Reader {
         AssertSqlSafe(self.config.sql(text))
     }
 
+    pub(super) async fn all(
+        &self,
+        op: &'static str,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        within(self.config.answer_timeout(), query.fetch_all(&self.pool)).await.map_err(|e| convert(op, e))
+    }
+
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let rows = sqlx::query(self.sql("SELECT * FROM @.rows($1, $2)"))
-            .bind(names)
-            .bind(vec![-1_i64; ids.len()])
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| convert("load", e))?;
+        let rows = self
+            .all(
+                "load",
+                sqlx::query(self.sql("SELECT * FROM @.rows($1, $2)")).bind(names).bind(vec![-1_i64; ids.len()]),
+            )
+            .await?;
         let mut found = BTreeMap::new();
         for row in &rows {
             found.insert(task_id("load", row, 0)?, task_row("load", row)?.snapshot);
@@ -61,38 +70,38 @@ impl Reader {
     }
 
     pub(super) async fn find(&self, user: &UserId, key: &IdempotencyKey) -> Result<Option<TaskId>, StoreError> {
-        let row = sqlx::query(self.sql("SELECT id FROM @.task WHERE usr = $1 AND idem = $2"))
-            .bind(user.as_str())
-            .bind(key.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|e| convert("find", e))?;
-        row.map(|r| task_id("find", &r, 0)).transpose()
+        let text = "SELECT id FROM @.task WHERE usr = $1 AND idem = $2";
+        let query = sqlx::query(self.sql(text)).bind(user.as_str()).bind(key.as_str());
+        self.all("find", query).await?.first().map(|r| task_id("find", r, 0)).transpose()
     }
 
     pub(super) async fn events(&self, query: &EventQuery) -> Result<Vec<Event>, StoreError> {
         let text = "SELECT e.seq, e.body FROM @.event e WHERE e.ord = (SELECT t.ord FROM @.task t WHERE t.id = $1) \
                     AND e.seq > $2 ORDER BY e.seq LIMIT $3";
-        let rows = sqlx::query(self.sql(text))
-            .bind(query.task.to_string())
-            .bind(signed(query.after.0))
-            .bind(limit(query.limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| convert("events", e))?;
+        let rows = self
+            .all(
+                "events",
+                sqlx::query(self.sql(text))
+                    .bind(query.task.to_string())
+                    .bind(signed(query.after.0))
+                    .bind(limit(query.limit)),
+            )
+            .await?;
         rows.iter().map(|r| event("events", query.task, column(r, "events", 0)?, column(r, "events", 1)?)).collect()
     }
 
     pub(super) async fn log(&self, query: &LogQuery) -> Result<Vec<(u64, LogRecord)>, StoreError> {
         let text = "SELECT l.seq, l.body FROM @.log l WHERE l.ord = (SELECT t.ord FROM @.task t WHERE t.id = $1) \
                     AND l.seq > $2 ORDER BY l.seq LIMIT $3";
-        let rows = sqlx::query(self.sql(text))
-            .bind(query.task.to_string())
-            .bind(signed(query.after))
-            .bind(limit(query.limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| convert("log", e))?;
+        let rows = self
+            .all(
+                "log",
+                sqlx::query(self.sql(text))
+                    .bind(query.task.to_string())
+                    .bind(signed(query.after))
+                    .bind(limit(query.limit)),
+            )
+            .await?;
         rows.iter().map(|r| numbered("log", query.task, column(r, "log", 0)?, column(r, "log", 1)?)).collect()
     }
 
@@ -117,22 +126,24 @@ impl Reader {
         let first_of = |t: Timestamp| TaskId::from_parts(t, 0).to_string();
         let before = query.before.map(|id| id.to_string()).into_iter().chain(query.until.map(first_of)).min();
         let statuses: Vec<&str> = query.statuses.iter().map(|s| s.as_str()).collect();
-        let rows = sqlx::query(self.sql(&sql))
-            .bind(before.unwrap_or_else(|| "~".to_owned()))
-            .bind(query.since.map(first_of).unwrap_or_default())
-            .bind(query.user.as_ref().map(|u| u.as_str().to_owned()))
-            .bind(query.repo.clone())
-            .bind(Some(statuses).filter(|s| !s.is_empty()))
-            .bind(limit(query.limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|e| convert("list", e))?;
+        let rows = self
+            .all(
+                "list",
+                sqlx::query(self.sql(&sql))
+                    .bind(before.unwrap_or_else(|| "~".to_owned()))
+                    .bind(query.since.map(first_of).unwrap_or_default())
+                    .bind(query.user.as_ref().map(|u| u.as_str().to_owned()))
+                    .bind(query.repo.clone())
+                    .bind(Some(statuses).filter(|s| !s.is_empty()))
+                    .bind(limit(query.limit)),
+            )
+            .await?;
         rows.iter().map(record).collect()
     }
 
     pub(super) async fn slots(&self) -> Result<Vec<SlotUsage>, StoreError> {
         let text = "SELECT t.id, s.scope FROM @.slot s JOIN @.task t ON t.ord = s.ord ORDER BY s.scope, s.taken";
-        let rows = sqlx::query(self.sql(text)).fetch_all(&self.pool).await.map_err(|e| convert("slots", e))?;
+        let rows = self.all("slots", sqlx::query(self.sql(text))).await?;
         let mut usage: Vec<SlotUsage> = Vec::new();
         for row in &rows {
             let id = task_id("slots", row, 0)?;
@@ -148,8 +159,8 @@ impl Reader {
     pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let text =
             "SELECT least((SELECT min(look_at) FROM @.state WHERE look_at IS NOT NULL), (SELECT min(at) FROM @.woken))";
-        let at: Option<i64> =
-            sqlx::query_scalar(self.sql(text)).fetch_one(&self.pool).await.map_err(|e| convert("next_due", e))?;
+        let rows = self.all("next_due", sqlx::query(self.sql(text))).await?;
+        let at: Option<i64> = rows.first().map(|r| column(r, "next_due", 0)).transpose()?.flatten();
         Ok(at.map(Timestamp::from_millis))
     }
 }
