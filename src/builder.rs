@@ -29,6 +29,7 @@ use crate::orchestrator::{
 use crate::preflight::ModelPreflight;
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
+use crate::stores::StoreUrl;
 use crate::sweep::Sweeper;
 
 /// What a compute strategy of the embedder's own is made from. See [`Builder::compute_with`].
@@ -66,6 +67,7 @@ type MakeLauncher = Box<dyn FnOnce(&Platform, LinkSecret) -> Result<Arc<dyn Laun
 pub struct Builder {
     state_dir: Option<PathBuf>,
     store: Option<Arc<dyn TaskStore>>,
+    store_url: Option<StoreUrl>,
     compute: Option<MakeCompute>,
     launcher: Option<MakeLauncher>,
     git: Option<Arc<dyn GitProvider>>,
@@ -108,6 +110,13 @@ impl Builder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn TaskStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Where tasks live, by URL. Default: SQLite in the state folder. [`Self::store`] counts before it.
+    #[must_use]
+    pub fn store_url(mut self, url: StoreUrl) -> Self {
+        self.store_url = Some(url);
         self
     }
 
@@ -270,9 +279,10 @@ impl Builder {
         let ids: Arc<dyn IdSource> = self.ids.unwrap_or_else(|| Arc::new(OsRandom));
         let state = self.state_dir.map(StateDir::open).transpose()?;
         let bell = Bell::default();
-        let store = match self.store {
-            Some(store) => store,
-            None => default_store(state.as_ref()).await?,
+        let store = match (self.store, self.store_url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => url.open().await?,
+            (None, None) => default_store(state.as_ref()).await?,
         };
         let store: Arc<dyn TaskStore> = Arc::new(Wake::new(store, bell.clone()));
         let secret = match &state {

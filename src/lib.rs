@@ -21,6 +21,7 @@ mod preflight;
 pub mod session;
 mod sessions;
 mod state;
+mod stores;
 mod sweep;
 mod tell;
 
@@ -38,6 +39,7 @@ pub use operator::{Operator, QueuePlace};
 pub use outcome::{PartialWork, TaskOutcome};
 pub use pages::{ListCursor, TaskPage};
 pub use state::StateDir;
+pub use stores::StoreUrl;
 
 /// The crates beneath, so that whoever brings parts of their own needs one dependency. Their versions move together.
 pub use {abca_compute, abca_core, abca_git, abca_llm, abca_store};

@@ -13,6 +13,10 @@ pub(super) struct Cli {
     /// The state folder [default: $XDG_STATE_HOME/abca or ~/.local/state/abca]
     #[arg(long, global = true, value_name = "DIR", env = "ABCA_STATE")]
     pub(super) state: Option<PathBuf>,
+    /// Where tasks live: sqlite:FOLDER, postgres://USER@HOST/DATABASE or dynamodb:TABLE [default: SQLite in the state folder].
+    /// A password goes into ABCA_STORE, PGPASSWORD or ~/.pgpass, never on the command line
+    #[arg(long, global = true, value_name = "URL", env = "ABCA_STORE", hide_env_values = true)]
+    pub(super) store: Option<String>,
     /// Tables for people, or one JSON document for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
@@ -91,6 +95,11 @@ pub(super) enum Command {
     Pr {
         #[command(subcommand)]
         command: PrCommand,
+    },
+    /// Prepare a store for workers
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
     /// Print completions for a shell
     Completions {
@@ -296,5 +305,19 @@ pub(super) enum PrCommand {
         /// The repository
         #[arg(long, value_name = "PATH", default_value = ".")]
         repo: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Make the tables, or bring them up to date
+    Init,
+    /// Check that the tables are what this program expects
+    Verify,
+    /// Print the least privileges that a worker needs
+    Grants {
+        /// Whose: a role of PostgreSQL, or the ARN of the DynamoDB table
+        #[arg(default_value = "abca_worker")]
+        worker: String,
     },
 }

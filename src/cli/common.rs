@@ -13,7 +13,7 @@ use serde_json::json;
 use super::args::{HandsArgs, ModelArgs, Network};
 use crate::models::ModelSettings;
 use crate::tell::tell;
-use crate::{Abca, Builder, Error, ErrorKind, TaskHandle};
+use crate::{Abca, Builder, Error, ErrorKind, StoreUrl, TaskHandle};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +102,29 @@ pub(super) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|h| h.is_absolute())
 }
 
+/// Where everything is: what was named on the command line.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The state folder, if one was named.
+    pub(super) state: Option<PathBuf>,
+    /// The store, if it is not in the state folder.
+    pub(super) store: Option<StoreUrl>,
+}
+
+impl Place {
+    /// Reads the store's URL. A password on the command line is refused: everybody on the machine sees it.
+    pub(super) fn new(state: Option<PathBuf>, store: Option<String>) -> Result<Self, Failed> {
+        let store: Option<StoreUrl> = store.map(|url| url.parse()).transpose()?;
+        let written = |url: &StoreUrl| url.has_password() && std::env::args().any(|a| a.contains("://"));
+        if store.as_ref().is_some_and(written) {
+            let text = "a password on the command line is seen by everybody on this machine: put the URL into ABCA_STORE, or \
+                        the password into PGPASSWORD or ~/.pgpass";
+            return Err(Failed::new(2, text));
+        }
+        Ok(Self { state, store })
+    }
+}
+
 /// The state folder that was named, or the usual one.
 pub(super) fn state_dir(named: Option<PathBuf>) -> Result<PathBuf, Failed> {
     if let Some(named) = named {
@@ -178,9 +201,12 @@ pub(super) fn session_limits(args: &HandsArgs) -> SessionLimits {
 }
 
 /// A builder over a state folder, in this user's name.
-pub(super) fn builder(state: Option<PathBuf>) -> Result<Builder, Failed> {
+pub(super) fn builder(place: Place) -> Result<Builder, Failed> {
     let user = std::env::var("USER").ok().filter(|u| !u.trim().is_empty()).unwrap_or_else(|| "local".to_owned());
-    let mut builder = Abca::builder().state_dir(state_dir(state)?).user(user);
+    let mut builder = Abca::builder().state_dir(state_dir(place.state)?).user(user);
+    if let Some(url) = place.store {
+        builder = builder.store_url(url);
+    }
     if let Some(home) = home() {
         builder = builder.home(home);
     }
@@ -206,7 +232,7 @@ impl Interrupts {
 }
 
 /// A facade that only looks and asks; a worker elsewhere does the work.
-pub(super) async fn looking(state: Option<PathBuf>) -> Result<Arc<Abca>, Failed> {
+pub(super) async fn looking(state: Place) -> Result<Arc<Abca>, Failed> {
     Ok(Arc::new(builder(state)?.worker(false).build().await?))
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use abca_core::task::NewTask;
 
 use super::args::DemoArgs;
-use super::common::{Failed, Interrupts, Output, absolute, builder, session_limits, state_dir};
+use super::common::{Failed, Interrupts, Output, Place, absolute, builder, session_limits, state_dir};
 use super::{is_json, run};
 use crate::models::ModelSettings;
 use crate::tell::tell;
@@ -26,9 +26,9 @@ const TRAJECTORY: &str = include_str!("demo/trajectory.jsonl");
 /// What the task is.
 const TASK: &str = "The median of an even number of values is wrong: `cargo test` fails. Find out why and fix it.";
 
-pub(super) async fn demo(state: Option<PathBuf>, output: Output, args: DemoArgs) -> Result<u8, Failed> {
-    let dir = state_dir(state.clone())?;
-    let cargo_abca = match &state {
+pub(super) async fn demo(state: Place, output: Output, args: DemoArgs) -> Result<u8, Failed> {
+    let dir = state_dir(state.state.clone())?;
+    let cargo_abca = match &state.state {
         Some(_) => format!("cargo abca --state {}", dir.display()),
         None => "cargo abca".to_owned(),
     };

@@ -13,6 +13,7 @@ mod room;
 mod run;
 mod show;
 mod sight;
+mod store;
 mod tasks;
 mod times;
 mod worker;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use common::{Failed, Output};
+use common::{Failed, Output, Place};
 
 use crate::tell::tell;
 
@@ -74,7 +75,8 @@ fn wants_json() -> bool {
 }
 
 async fn dispatch(cli: Cli) -> Result<u8, Failed> {
-    let Cli { state, output, command, .. } = cli;
+    let Cli { state, store, output, command, .. } = cli;
+    let state = Place::new(state, store)?;
     match command {
         Command::Demo(args) => demo::demo(state, output, args).await,
         Command::Run(args) => run::run(state, output, *args).await,
@@ -92,6 +94,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Dead { command } => operate::dead(state, output, command).await,
         Command::Purge(args) => operate::purge(state, output, args).await,
         Command::Pr { command } => pr::pr(state, output, command).await,
+        Command::Store { command } => store::store(state, output, command).await,
         Command::Completions { .. } => Ok(0),
     }
 }

@@ -1,6 +1,5 @@
 //! `stats`, `feed`, `dead`, `purge`: what operators do.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use abca_core::store::{FeedCursor, FeedQuery};
@@ -8,7 +7,7 @@ use abca_core::{Clock, TaskId};
 use serde_json::json;
 
 use super::args::{DeadCommand, FeedArgs, PurgeArgs};
-use super::common::{Failed, Interrupts, Output, looking, say};
+use super::common::{Failed, Interrupts, Output, Place, looking, say};
 use super::{is_json, print_json, show, times};
 use crate::clock::SystemClock;
 use crate::tell::tell;
@@ -20,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How many dead letters are listed.
 const LETTERS: usize = 1_000;
 
-pub(super) async fn stats(state: Option<PathBuf>, output: Output) -> Result<u8, Failed> {
+pub(super) async fn stats(state: Place, output: Output) -> Result<u8, Failed> {
     let counts = looking(state).await?.operator().counts().await?;
     if is_json(output) {
         print_json(&counts)?;
@@ -30,7 +29,7 @@ pub(super) async fn stats(state: Option<PathBuf>, output: Output) -> Result<u8, 
     Ok(0)
 }
 
-pub(super) async fn feed(state: Option<PathBuf>, output: Output, args: FeedArgs) -> Result<u8, Failed> {
+pub(super) async fn feed(state: Place, output: Output, args: FeedArgs) -> Result<u8, Failed> {
     let operator = looking(state).await?.operator();
     let mut query = FeedQuery { after: FeedCursor(args.after), limit: args.limit };
     if !args.follow {
@@ -65,7 +64,7 @@ pub(super) async fn feed(state: Option<PathBuf>, output: Output, args: FeedArgs)
     }
 }
 
-pub(super) async fn dead(state: Option<PathBuf>, output: Output, command: DeadCommand) -> Result<u8, Failed> {
+pub(super) async fn dead(state: Place, output: Output, command: DeadCommand) -> Result<u8, Failed> {
     let operator = looking(state).await?.operator();
     let (task, done) = match command {
         DeadCommand::List => {
@@ -102,7 +101,7 @@ fn id(task: &str) -> Result<TaskId, Failed> {
     task.parse().map_err(|e| Failed::new(2, format!("{e}")))
 }
 
-pub(super) async fn purge(state: Option<PathBuf>, output: Output, args: PurgeArgs) -> Result<u8, Failed> {
+pub(super) async fn purge(state: Place, output: Output, args: PurgeArgs) -> Result<u8, Failed> {
     let age = times::age(&args.older_than)?;
     let operator = looking(state).await?.operator();
     let mut purged = 0;

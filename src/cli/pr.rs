@@ -1,15 +1,13 @@
 //! `pr show`, `pr list`: the local forge, readable.
 
-use std::path::PathBuf;
-
 use abca_core::TaskId;
 use abca_core::git::{GitProvider, ListPullRequests, Numbered, RepoRef};
 
 use super::args::PrCommand;
-use super::common::{Failed, Output, chain, find, looking, repo_name};
+use super::common::{Failed, Output, Place, chain, find, looking, repo_name};
 use super::{is_json, print_json, show};
 
-pub(super) async fn pr(state: Option<PathBuf>, output: Output, command: PrCommand) -> Result<u8, Failed> {
+pub(super) async fn pr(state: Place, output: Output, command: PrCommand) -> Result<u8, Failed> {
     match command {
         PrCommand::Show { which, repo } => {
             let (number, repo) = match which.trim_start_matches('#').parse::<u64>() {
@@ -47,7 +45,7 @@ fn reference(repo: &str) -> Result<RepoRef, Failed> {
     repo.parse().map_err(|e| Failed::new(2, format!("{e}")))
 }
 
-async fn of_task(state: Option<PathBuf>, task: &str) -> Result<(u64, RepoRef), Failed> {
+async fn of_task(state: Place, task: &str) -> Result<(u64, RepoRef), Failed> {
     let abca = looking(state).await?;
     let record = find(&abca, task).await?.record().await?;
     let pr = record.report.and_then(|r| r.into_inner().pull_request);

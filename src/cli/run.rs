@@ -1,6 +1,5 @@
 //! `run` and `submit`: a task from the command line.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use abca_core::Millis;
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use super::args::{RunArgs, SubmitArgs, TaskArgs};
 use super::common::{
-    Failed, Interrupts, Output, builder, model_name, model_settings, repo_name, say, session_limits, state_dir,
+    Failed, Interrupts, Output, Place, builder, model_name, model_settings, repo_name, say, session_limits, state_dir,
 };
 use super::follow::{Followed, follow};
 use super::{is_json, pr, print_json, show};
@@ -59,7 +58,7 @@ fn platform(args: &TaskArgs) -> PlatformDefaults {
     platform
 }
 
-pub(super) async fn run(state: Option<PathBuf>, output: Output, args: RunArgs) -> Result<u8, Failed> {
+pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.task.model.as_deref(), Some(&args.models))?;
     // Before anything is submitted: without a model nothing can come of it.
     let usable = if args.task.budget.is_some() { settings.check_budgeted(None) } else { settings.check(None) };
@@ -126,7 +125,7 @@ pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullR
     pr::forge().ok()?.pull_request(&Numbered { repo, number }).await.ok()
 }
 
-pub(super) async fn submit(state: Option<PathBuf>, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
+pub(super) async fn submit(state: Place, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
     let task = new_task(&args.task)?;
     let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
     let handle = abca.submit(task).await?;
@@ -143,8 +142,9 @@ fn submitted(handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
 }
 
 /// Submits, and leaves the work to a worker in the background that ends when nothing is left to do.
-async fn detached(state: Option<PathBuf>, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
-    let dir = state_dir(state.clone())?;
+async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
+    let dir = state_dir(state.state.clone())?;
+    let store = state.store.clone();
     let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
     let handle = abca.submit(task).await?;
     let log = dir.join("worker.log");
@@ -157,6 +157,10 @@ async fn detached(state: Option<PathBuf>, output: Output, args: &RunArgs, task: 
     let program = std::env::current_exe().map_err(|e| Failed::new(1, format!("cannot find this program: {e}")))?;
     let mut command = std::process::Command::new(program);
     command.arg("--state").arg(&dir).args(["worker", "--until-idle"]);
+    if let Some(url) = store {
+        // It may hold a password: not for the command line.
+        command.env("ABCA_STORE", url.expose());
+    }
     command.arg("--network").arg(match args.hands.network {
         super::args::Network::Off => "off",
         super::args::Network::Host => "host",

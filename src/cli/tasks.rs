@@ -1,14 +1,12 @@
 //! `list`, `status`, `cancel`, `nudge`, `events`, `watch`, `log`.
 
-use std::path::PathBuf;
-
 use abca_core::store::ListQuery;
 use abca_core::task::TaskStatus;
 use abca_core::{Clock, EventSeq, UserId};
 use serde_json::json;
 
 use super::args::ListArgs;
-use super::common::{Failed, Interrupts, Output, find, looking, repo_name, say};
+use super::common::{Failed, Interrupts, Output, Place, find, looking, repo_name, say};
 use super::follow::{Followed, follow};
 use super::room::Room;
 use super::{is_json, print_json, run, show, times};
@@ -16,7 +14,7 @@ use crate::clock::SystemClock;
 use crate::tell::tell;
 use crate::{CancelAnswer, ErrorKind, ListCursor};
 
-pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs) -> Result<u8, Failed> {
+pub(super) async fn list(state: Place, output: Output, args: ListArgs) -> Result<u8, Failed> {
     let statuses: Vec<TaskStatus> = args
         .status
         .iter()
@@ -43,7 +41,7 @@ pub(super) async fn list(state: Option<PathBuf>, output: Output, args: ListArgs)
     Ok(0)
 }
 
-pub(super) async fn status(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+pub(super) async fn status(state: Place, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
     let record = handle.record().await?;
@@ -61,7 +59,7 @@ pub(super) async fn status(state: Option<PathBuf>, output: Output, task: &str) -
     Ok(0)
 }
 
-pub(super) async fn cancel(state: Option<PathBuf>, output: Output, task: &str, wait: bool) -> Result<u8, Failed> {
+pub(super) async fn cancel(state: Place, output: Output, task: &str, wait: bool) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
     let answer = handle.cancel().await?;
@@ -79,7 +77,7 @@ pub(super) async fn cancel(state: Option<PathBuf>, output: Output, task: &str, w
     Ok(0)
 }
 
-pub(super) async fn nudge(state: Option<PathBuf>, output: Output, task: &str, message: &str) -> Result<u8, Failed> {
+pub(super) async fn nudge(state: Place, output: Output, task: &str, message: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
     handle.nudge(message).await?;
@@ -92,7 +90,7 @@ pub(super) async fn nudge(state: Option<PathBuf>, output: Output, task: &str, me
 }
 
 pub(super) async fn events(
-    state: Option<PathBuf>,
+    state: Place,
     output: Output,
     task: &str,
     after: u64,
@@ -132,7 +130,7 @@ pub(super) async fn events(
     }
 }
 
-pub(super) async fn watch(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+pub(super) async fn watch(state: Place, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let handle = find(&abca, task).await?;
     match follow(&abca, &handle, output, &mut Interrupts::listen()?).await? {
@@ -141,7 +139,7 @@ pub(super) async fn watch(state: Option<PathBuf>, output: Output, task: &str) ->
     }
 }
 
-pub(super) async fn log(state: Option<PathBuf>, output: Output, task: &str) -> Result<u8, Failed> {
+pub(super) async fn log(state: Place, output: Output, task: &str) -> Result<u8, Failed> {
     let abca = looking(state).await?;
     let records = find(&abca, task).await?.log().await?;
     if is_json(output) {

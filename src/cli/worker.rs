@@ -1,13 +1,11 @@
 //! `worker`: carries out submitted tasks.
 
-use std::path::PathBuf;
-
 use abca_core::store::ListQuery;
 use abca_core::task::TaskStatus;
 use serde_json::json;
 
 use super::args::WorkerArgs;
-use super::common::{Failed, Interrupts, Output, builder, model_settings, session_limits};
+use super::common::{Failed, Interrupts, Output, Place, builder, model_settings, session_limits};
 use super::is_json;
 use crate::Abca;
 use crate::tell::tell;
@@ -15,7 +13,7 @@ use crate::tell::tell;
 /// How often a worker that is to end looks for work that is left.
 const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 
-pub(super) async fn worker(state: Option<PathBuf>, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
+pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.model.as_deref(), Some(&args.models))?;
     let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
     let ended = endings()?;
