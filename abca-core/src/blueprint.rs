@@ -1,5 +1,7 @@
 //! Settings of a repository and of the platform, and which of them wins: task, then repository, then platform.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::compute::NetworkMode;
@@ -83,6 +85,9 @@ pub struct PlatformDefaults {
     pub max_concurrent_tasks: u32,
     /// Most tasks on one repository at once. Default: no cap.
     pub max_concurrent_tasks_per_repo: Option<u32>,
+    /// Most sessions at once on each compute strategy, by its name: the account's quota there. Counts for tasks that are
+    /// submitted while `compute_type` names it. Default: no cap.
+    pub max_sessions: BTreeMap<String, u32>,
     /// Limits of single tasks; what is absent here, [`ResolvedLimits::default`] decides.
     pub limits: LimitSettings,
 }
@@ -98,6 +103,7 @@ impl Default for PlatformDefaults {
             max_concurrent_tasks_per_user: 10,
             max_concurrent_tasks: 16,
             max_concurrent_tasks_per_repo: None,
+            max_sessions: BTreeMap::new(),
             limits: LimitSettings::default(),
         }
     }
@@ -317,7 +323,7 @@ impl PlatformDefaults {
 /// The limits of a task, frozen when it is accepted.
 ///
 /// For every field the first wins that sets it: task, repository, platform, workflow, [`ResolvedLimits::default`]. The
-/// slots are the user's (first in, first out), the system's, and the repository's where it has a cap.
+/// slots are the user's (first in, first out), the system's, and those of the repository and the backend where they have a cap.
 pub fn resolve_limits(
     task: &NewTask,
     user: &UserId,
@@ -359,6 +365,10 @@ fn slots(
     let cap = blueprint.and_then(|b| b.max_concurrent_tasks).or(platform.max_concurrent_tasks_per_repo);
     if let (Some(repo), Some(cap)) = (repo, cap) {
         slots.push(SlotLimit { scope: SlotScope(format!("repo:{repo}")), cap, fifo: false });
+    }
+    let backend = blueprint.and_then(|b| b.compute_type.as_ref()).or(platform.compute_type.as_ref());
+    if let Some((name, cap)) = backend.and_then(|name| platform.max_sessions.get_key_value(name)) {
+        slots.push(SlotLimit { scope: SlotScope(format!("backend:{name}")), cap: *cap, fifo: false });
     }
     slots
 }
@@ -473,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_the_users_the_systems_and_a_capped_repositorys() {
+    fn slots_are_the_users_the_systems_and_a_capped_repositorys_and_backends() {
         let user = UserId::new("ann").unwrap();
         let repo: RepoRef = "acme/x".parse().unwrap();
         let slot = |scope: &str, cap, fifo| SlotLimit { scope: SlotScope(scope.to_owned()), cap, fifo };
@@ -488,6 +498,10 @@ mod tests {
         blueprint.max_concurrent_tasks = Some(2);
         assert_eq!(slots(&user, Some(&repo), Some(&blueprint), &platform)[2], slot("repo:acme/x", 2, false));
         assert_eq!(slots(&user, None, None, &platform).len(), 2);
+        platform.max_sessions.insert("process".to_owned(), 3);
+        assert_eq!(slots(&user, None, None, &platform).len(), 2, "nobody said what runs here");
+        platform.compute_type = Some("process".to_owned());
+        assert_eq!(slots(&user, None, None, &platform)[2], slot("backend:process", 3, false));
     }
 
     #[test]
