@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use abca::clock::SystemClock;
 use abca::{Abca, CancelAnswer, ErrorKind, EventSeq, NewTask, TaskStatus, Verdict};
 use abca_compute::{InProcess as InProcessCompute, SessionRunner};
-use abca_core::Millis;
 use abca_core::blueprint::PlatformDefaults;
 use abca_core::compute::StartSession;
+use abca_core::id::WorkerId;
 use abca_core::link::{AppendLog, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
-use abca_core::store::{ListQuery, NUDGES_PENDING, TaskStore};
+use abca_core::store::{Burial, ClaimQuery, ListQuery, NUDGES_PENDING, TaskStore};
+use abca_core::{Clock, Millis};
 use abca_store::InProcess;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -208,4 +210,72 @@ async fn a_state_folder_is_found_again_by_another_process() {
     drop(submitting);
     let later = build(false).await.unwrap();
     assert_eq!(later.task(id).outcome().await.unwrap(), outcome);
+}
+
+#[tokio::test]
+async fn an_operator_decides_about_dead_letters() {
+    let store = Arc::new(InProcess::new());
+    let at_rest = Abca::builder().store(store.clone()).worker(false).user("ann").build().await.unwrap();
+    let mut tasks = Vec::new();
+    for text in ["one", "two", "three"] {
+        tasks.push(at_rest.submit(new_task(text)).await.unwrap());
+    }
+    let operator = at_rest.operator();
+    let now = SystemClock.now();
+    let query = ClaimQuery {
+        worker: WorkerId::from_parts(now, 7),
+        task: None,
+        signalled: false,
+        now,
+        lease_until: now.after(Millis::secs(30)),
+        limit: 9,
+    };
+    let claimed = store.claim(&query).await.unwrap();
+    let reason = "nobody knows how to go on".to_owned();
+    let burials: Vec<Burial> =
+        claimed.iter().map(|s| Burial { task: s.id(), epoch: s.epoch, reason: reason.clone(), now }).collect();
+    assert_eq!(store.operator().bury(&burials).await.unwrap(), [true; 3]);
+    assert_eq!(operator.counts().await.unwrap().dead, 3);
+
+    operator.fail(tasks[0].id(), "its row was damaged").await.unwrap();
+    let outcome = tasks[0].outcome().await.unwrap();
+    assert_eq!(outcome.status, TaskStatus::Failed);
+    assert!(outcome.failure.unwrap().message.contains("its row was damaged"));
+    operator.discard(tasks[1].id()).await.unwrap();
+    assert_eq!(tasks[1].record().await.unwrap_err().kind(), ErrorKind::NotFound);
+    operator.revive(tasks[2].id()).await.unwrap();
+    assert_eq!(operator.revive(tasks[2].id()).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(operator.dead_letters(9).await.unwrap(), []);
+
+    let at_work = small().store(store).build().await.unwrap();
+    assert!(at_work.task(tasks[2].id()).outcome().await.unwrap().is_success(), "it goes on where it was");
+    assert_eq!(operator.purge(Millis::secs(3_600), 9).await.unwrap(), 0, "nothing ended an hour ago");
+}
+
+#[tokio::test]
+async fn a_list_is_read_in_pages_and_a_waiting_task_knows_its_place() {
+    let abca = Abca::builder().store(Arc::new(InProcess::new())).worker(false).user("ann").build().await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let task = abca.submit(new_task(&format!("task {n}"))).await.unwrap();
+        let place = task.place().await.unwrap().unwrap();
+        assert_eq!((place.ahead, place.estimate_ms), (n, None));
+        ids.push(task.id());
+    }
+    // Ids of the same millisecond are in no order of submission.
+    ids.sort_by(|a, b| b.cmp(a));
+    let query = ListQuery { limit: 2, ..ListQuery::default() };
+    let (mut read, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = abca.page(query.clone(), cursor.as_ref()).await.unwrap();
+        assert!(page.tasks.len() <= 2);
+        read.extend(page.tasks.iter().map(|t| t.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, ids);
+    let bad = "bm90IG1pbmU".parse().unwrap();
+    assert_eq!(abca.page(query, Some(&bad)).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
