@@ -11,6 +11,7 @@ use abca::clock::SystemClock;
 use abca::link::StoreLink;
 use abca::orchestrator::Bell;
 use abca::{Abca, NewTask, UserId};
+use abca_core::id::IdempotencyKey;
 use abca_core::link::SessionLink;
 use abca_core::store::TaskStore;
 use abca_core::{SessionId, TaskId};
@@ -129,7 +130,7 @@ pub async fn submit(abca: Abca, host: Arc<Host>, rate: u64, time: Duration) -> V
             clients.spawn(async move {
                 let user = UserId::new(format!("user-{}", n % 1_000)).unwrap();
                 let mut task = NewTask::new("acme/web", "nothing");
-                task.idempotency_key = Some(format!("k{n}"));
+                task.idempotency_key = Some(IdempotencyKey::new(format!("k{n}")).unwrap());
                 loop {
                     match abca.submit_as(&user, task.clone()).await {
                         Ok(handle) => return handle.id(),

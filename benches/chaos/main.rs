@@ -46,7 +46,7 @@ fn main() {
 async fn open(url: &str) -> Arc<dyn TaskStore> {
     let began = Instant::now();
     loop {
-        match Postgres::open(PostgresConfig::new(url).unwrap()).await {
+        match Postgres::open(url).await {
             Ok(store) => return Arc::new(store),
             Err(error) if error.is_retryable() && began.elapsed() < Duration::from_secs(60) => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -59,7 +59,7 @@ async fn open(url: &str) -> Arc<dyn TaskStore> {
 async fn all(time: Duration, rate: u64, workers: u64) {
     let folder = tempfile::TempDir::new().unwrap();
     let server = Server::start(folder.path());
-    Postgres::init(PostgresConfig::new(server.url()).unwrap()).await.unwrap();
+    Postgres::init(&PostgresConfig::new(server.url()).unwrap()).await.unwrap();
     let store = open(server.url()).await;
     let abca = Abca::builder().store(store.clone()).platform(worker::platform()).worker(false).build().await.unwrap();
     let host = Host::start(&folder.path().join("spool"), store.clone());

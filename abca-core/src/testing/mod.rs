@@ -16,6 +16,7 @@ mod clock;
 pub mod compute;
 pub mod fixtures;
 pub mod forge;
+pub mod linear;
 pub mod model;
 pub mod store;
 

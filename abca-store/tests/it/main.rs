@@ -9,5 +9,6 @@ mod dynamodb;
 mod faults;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod killed;
+mod linear;
 #[cfg(feature = "postgres")]
 mod postgres;
