@@ -140,8 +140,13 @@ impl StoreUrl {
             }
             #[cfg(feature = "postgres")]
             Kind::Postgres => {
-                let version = abca_store::Postgres::init(&self.postgres()?).await?;
-                Ok(format!("the tables are there, at version {version}"))
+                let before = abca_store::Postgres::init(&self.postgres()?).await?;
+                let now = abca_store::Postgres::version();
+                Ok(match before {
+                    0 => format!("the tables are made, at version {now}"),
+                    before if before == now => format!("the tables were there, at version {now}"),
+                    before => format!("the tables were brought from version {before} to {now}"),
+                })
             }
             #[cfg(feature = "dynamodb")]
             Kind::DynamoDb => {
@@ -194,7 +199,7 @@ impl StoreUrl {
             #[cfg(feature = "postgres")]
             Kind::Postgres => Ok(abca_store::Postgres::grants(&self.postgres()?, worker)),
             #[cfg(feature = "dynamodb")]
-            Kind::DynamoDb => Ok(abca_store::dynamodb_policy(worker)),
+            Kind::DynamoDb => Ok(abca_store::dynamodb::policy(worker)),
             #[allow(unreachable_patterns, reason = "every store is there with every feature")]
             _ => Err(self.not_built()),
         }

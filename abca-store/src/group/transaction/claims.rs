@@ -26,7 +26,7 @@ impl<E: Engine> Transaction<'_, E> {
                 let due = r.is_due(query.now) && r.is_asked(query);
                 r.is_free(query.now) && (query.task.is_some() || due)
             };
-            if answer.len() >= query.limit || claimed.contains(&id) || !self.rows.get(&id).is_some_and(free) {
+            if answer.len() >= query.limit || !self.rows.get(&id).is_some_and(free) {
                 continue;
             }
             claimed.insert(id);
