@@ -57,10 +57,10 @@ pub async fn all(store: &Arc<dyn TaskStore>, host: &Host, submitted: &[TaskId]) 
             }
         }
     }
+    let held = store.slots().await.unwrap().len();
     let told = host.told.lock().unwrap();
     let twice = told.reports.values().filter(|n| **n > 1).count();
     let not_once = tasks.iter().filter(|t| ends.get(t).copied().unwrap_or(0) != 1).count();
-    let held = store.slots().await.unwrap().len();
     println!("tasks accepted {}, distinct {}, by status {statuses:?}", submitted.len(), tasks.len());
     println!("events {events} of {} tasks, out of order or with gaps {gaps}", last.len());
     println!("lost: {missing} gone, {not_once} without exactly one end; slots still held in {held} scopes");

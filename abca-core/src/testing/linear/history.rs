@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     /// [`TaskStore::commit`] of one.
-    Commit(Commit),
+    Commit(Box<Commit>),
     /// [`TaskStore::claim`] by name.
     Claim(ClaimQuery),
     /// [`TaskStore::renew`] of one.
@@ -88,7 +88,7 @@ impl Call {
             }
         }
         match self {
-            Self::Commit(c) => one(store.commit(std::slice::from_ref(c)).await, Answer::Commit),
+            Self::Commit(c) => one(store.commit(std::slice::from_ref(&**c)).await, Answer::Commit),
             Self::Claim(q) => store.claim(q).await.map_or_else(|e| failed(&e), Answer::Claim),
             Self::Renew(r) => one(store.renew(std::slice::from_ref(r)).await, Answer::Flag),
             Self::Release(r) => one(store.release(std::slice::from_ref(r)).await, Answer::Flag),
@@ -104,7 +104,7 @@ impl Call {
     /// What the model says to it; an invalid call changes nothing there either.
     pub(super) fn model(&self, model: &mut StoreModel) -> Answer {
         match self {
-            Self::Commit(c) => match model.commit(std::slice::from_ref(c)) {
+            Self::Commit(c) => match model.commit(std::slice::from_ref(&**c)) {
                 Ok(mut all) => Answer::Commit(all.pop().expect("one entry, one answer")),
                 Err(_) => Answer::Failed,
             },

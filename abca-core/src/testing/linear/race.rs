@@ -81,7 +81,7 @@ impl Client {
                 let now = at(1_000 + step * 10 + self.roll(2) * 600_000);
                 Call::Claim(ClaimQuery { task: Some(id), ..claim(self.n, now, 1) })
             }
-            2..=6 => Call::Commit(commit(&s, self.change(&s, now), self.roll(2))),
+            2..=6 => Call::Commit(Box::new(commit(&s, self.change(&s, now), self.roll(2)))),
             7 => Call::Renew(Renewal { task: s.id(), epoch: s.epoch, lease_until: at(600_000 + step) }),
             8 => {
                 let due = (self.roll(2) == 0).then_some(now);

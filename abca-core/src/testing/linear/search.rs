@@ -173,15 +173,15 @@ mod tests {
         let (a, b) = (commit(&s, note(&s, at(10)), 1), commit(&s, note(&s, at(11)), 2));
         let applied = |c: &crate::store::Commit| {
             let mut model = model.clone();
-            match Call::Commit(c.clone()).model(&mut model) {
+            match Call::Commit(Box::new(c.clone())).model(&mut model) {
                 Answer::Commit(outcome @ CommitOutcome::Applied(_)) => Answer::Commit(outcome),
                 other => panic!("{other:?}"),
             }
         };
         let mut history = vec![recorded(0, 1, Call::Claim(query), Answer::Claim(claimed))];
-        history.push(recorded(2, 5, Call::Commit(a.clone()), applied(&a)));
+        history.push(recorded(2, 5, Call::Commit(Box::new(a.clone())), applied(&a)));
         assert!(check(&submitted, &history).is_ok());
-        history.push(recorded(3, 4, Call::Commit(b.clone()), applied(&b)));
+        history.push(recorded(3, 4, Call::Commit(Box::new(b.clone())), applied(&b)));
         assert!(check(&submitted, &history).is_err(), "both cannot have won");
         history[2].answer = Answer::Unknown;
         assert!(check(&submitted, &history).is_ok(), "nobody knows what became of the second");
