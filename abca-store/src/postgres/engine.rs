@@ -40,6 +40,9 @@ const CANDIDATES: i64 = 16;
 /// What the transaction knows of a task that it holds.
 #[derive(Debug)]
 struct Held {
+    order: i64,
+    /// It was taken from memory and is not held: the writing verifies it.
+    remembered: bool,
     /// The version in the database, or of what was written last.
     v: i64,
     /// The epoch as it was found.
@@ -51,6 +54,8 @@ struct Held {
 /// Statement texts, with the schema in them.
 #[derive(Debug)]
 struct Texts {
+    /// Makes a writer known as one before it has a number: see `horizon`.
+    known: String,
     hold: String,
     rows: String,
     keys: String,
@@ -74,6 +79,7 @@ impl Texts {
         let sql = |text: &str| config.sql(text);
         let places: Vec<String> = (1..=Columns::COUNT).map(|i| format!("${i}")).collect();
         Self {
+            known: sql("; LOCK TABLE @.state IN ROW SHARE MODE"),
             hold: sql("SELECT * FROM @.hold($1, $2)"),
             rows: sql("SELECT * FROM @.rows($1, $2)"),
             keys: sql(
@@ -103,7 +109,9 @@ impl Texts {
             ),
             remove: sql("SELECT @.remove($1)"),
             put: sql(&format!("SELECT @.put({})", places.join(", "))),
-            widen: sql("SELECT @.widen(greatest($1, (SELECT last_value FROM @.task_ord)))"),
+            widen: sql(
+                "SELECT @.widen(greatest($1, (SELECT last_value FROM @.task_ord))), current_setting('synchronous_commit')",
+            ),
         }
     }
 }
@@ -122,6 +130,10 @@ pub(super) struct Server {
     orders: Vec<u64>,
     /// Answers to keys that were read ahead.
     keys: Option<Vec<((UserId, IdempotencyKey), TaskId)>>,
+    /// The transaction is begun: what needs none is one statement.
+    begun: bool,
+    /// The server would answer before what it wrote is on disk, unless a transaction says otherwise.
+    weak: bool,
     /// The transaction is inside scopes.
     inside: bool,
     /// The first place in the order of acceptance for which there is no partition, as far as is known.
@@ -190,6 +202,8 @@ impl Server {
             held: BTreeMap::new(),
             orders: Vec::new(),
             keys: None,
+            begun: false,
+            weak: true,
             inside: false,
             room: 0,
             last_order: 0,
@@ -199,6 +213,12 @@ impl Server {
     }
 
     async fn all(&mut self, op: &'static str, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Trouble> {
+        if !self.begun {
+            let limit = self.limit;
+            let text = format!("{BEGIN}{}", self.texts.known);
+            within(limit, sqlx::raw_sql(AssertSqlSafe(text)).execute(self.conn()?)).await.map_err(trouble("begin"))?;
+            self.begun = true;
+        }
         within(self.limit, query.fetch_all(self.conn()?)).await.map_err(trouble(op))
     }
 
@@ -214,9 +234,10 @@ impl Server {
             self.conn = Some(conn.map_err(|error| Trouble { error, cure: Cure::Nothing })?);
         }
         if self.last_order + super::SPAN / 2 >= self.room {
-            let (text, at) = (self.texts.widen.clone(), signed(self.last_order));
-            let rows = self.all("begin", sqlx::query(AssertSqlSafe(text)).bind(at)).await?;
-            self.room = rows.first().map(|row| column(row, "begin", 0)).transpose()?.map_or(0, unsigned);
+            let widen = sqlx::query(AssertSqlSafe(self.texts.widen.clone())).bind(signed(self.last_order));
+            let row = within(self.limit, widen.fetch_one(self.conn()?)).await.map_err(trouble("begin"))?;
+            self.room = unsigned(column(&row, "begin", 0)?);
+            self.weak = column::<&str>(&row, "begin", 1)? == "off";
         }
         Ok(())
     }
@@ -244,11 +265,12 @@ impl Server {
             for (_, at) in &head.wakes {
                 found.wake(*at);
             }
-            self.held.insert(head.id, Held { v: head.v, epoch, merged });
+            self.held.insert(head.id, Held { order: head.order, remembered: false, v: head.v, epoch, merged });
         } else {
             // Nobody waits for them any more.
             self.columns.push_merged(&merged);
-            self.held.insert(head.id, Held { v: head.v, epoch, merged: Vec::new() });
+            self.held
+                .insert(head.id, Held { order: head.order, remembered: false, v: head.v, epoch, merged: Vec::new() });
         }
         Ok((head.id, Ok(found)))
     }
@@ -292,9 +314,11 @@ impl Sheet for Server {
 
     fn state(&mut self, row: &TaskRow) -> Result<(), StoreError> {
         let id = row.snapshot.id();
-        let fresh = || Held { v: 0, epoch: row.snapshot.epoch, merged: Vec::new() };
+        let (order, epoch) = (signed(row.order), row.snapshot.epoch);
+        let fresh = || Held { order, remembered: false, v: 0, epoch, merged: Vec::new() };
         let held = self.held.entry(id).or_insert_with(fresh);
         held.v += 1;
+        held.remembered = false;
         self.columns.push_merged(&std::mem::take(&mut held.merged));
         if held.v > 1 && (!row.waits() || row.snapshot.epoch != held.epoch) {
             // It waits no more, or somebody looks at it now: wake-ups have done what they are for.
@@ -363,15 +387,29 @@ impl Engine for Server {
     /// one order, so that two transactions do not wait for each other.
     async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble> {
         self.ready().await?;
-        let limit = self.limit;
-        let mut text = BEGIN.to_owned();
-        if !ask.ids.is_empty() {
-            let known = ask.ids.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v).to_string());
+        let mut begun = Begun::default();
+        let mut unknown = Vec::new();
+        for id in &ask.ids {
+            // What waits may have been woken: that is known to the database only.
+            match self.shelf.get(*id).is_some_and(|(row, _)| !row.waits()).then(|| self.shelf.take(*id)).flatten() {
+                Some((row, v)) => {
+                    let (order, epoch) = (signed(row.order), row.snapshot.epoch);
+                    self.held.insert(*id, Held { order, remembered: true, v, epoch, merged: Vec::new() });
+                    begun.rows.push((*id, Ok(row)));
+                }
+                None => unknown.push(*id),
+            }
+        }
+        let mut text = String::new();
+        if !unknown.is_empty() {
+            let known = unknown.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v).to_string());
             let known: Vec<String> = known.collect();
-            let hold = format!("; SELECT * FROM @.hold({}, '{{{}}}')", ids_literal(&ask.ids), known.join(","));
+            let hold = format!("; SELECT * FROM @.hold({}, '{{{}}}')", ids_literal(&unknown), known.join(","));
             text.push_str(&self.config.sql(&hold));
         }
         let (names, mut leave, free) = wanted(&ask.commits);
+        // Of what does not wait nothing can leave a queue.
+        leave.retain(|id| unknown.contains(id));
         leave.extend(&ask.leave);
         self.inside = !(names.is_empty() && leave.is_empty() && free.is_empty());
         if self.inside {
@@ -389,9 +427,15 @@ impl Engine for Server {
             let orders = format!("; SELECT nextval('@.task_ord') FROM generate_series(1, {})", ask.submits);
             text.push_str(&self.config.sql(&orders));
         }
-        let begin = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(self.conn()?);
-        let rows = within(limit, begin).await.map_err(trouble("begin"))?;
-        let mut begun = Begun::default();
+        let mut rows = Vec::new();
+        self.begun = self.weak || !text.is_empty();
+        if self.begun {
+            let limit = self.limit;
+            let known = if unknown.is_empty() { self.texts.known.as_str() } else { "" };
+            let begin = format!("{BEGIN}{known}{text}");
+            let begin = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(self.conn()?);
+            rows = within(limit, begin).await.map_err(trouble("begin"))?;
+        }
         let mut keys = Vec::new();
         for row in &rows {
             match row.len() {
@@ -602,19 +646,29 @@ impl Engine for Server {
 
     async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble> {
         let orders: Vec<i64> = orders.iter().copied().map(signed).collect();
+        self.held.retain(|_, held| !orders.contains(&held.order));
         let text = self.texts.remove.clone();
         self.all("purge", sqlx::query(AssertSqlSafe(text)).bind(orders)).await.map(drop)
     }
 
     async fn write(&mut self, end: bool) -> Result<(), Trouble> {
+        if end {
+            let looked_at = self.held.values().filter(|held| held.remembered);
+            looked_at.for_each(|held| self.columns.push_looked_at(held.order, held.v));
+        }
+        let limit = self.limit;
         if !self.columns.is_empty() {
             let arguments = self.columns.take().map_err(trouble("commit"))?;
-            let text = self.texts.put.clone();
-            self.all("commit", sqlx::query_with(AssertSqlSafe(text), arguments)).await?;
+            let put = sqlx::query_with(AssertSqlSafe(self.texts.put.clone()), arguments);
+            if end && !self.begun {
+                // One statement is a transaction of its own.
+                within(limit, put.execute(self.conn()?)).await.map_err(unknown_or_not)?;
+            } else {
+                self.all("commit", put).await?;
+            }
         }
         self.bodies.clear();
-        if end {
-            let limit = self.limit;
+        if end && self.begun {
             within(limit, sqlx::raw_sql("COMMIT").execute(self.conn()?)).await.map_err(unknown_or_not)?;
         }
         Ok(())

@@ -71,14 +71,14 @@ pub(super) fn convert(op: &'static str, error: sqlx::Error) -> StoreError {
 /// An error of a transaction that is not at its end: nothing was changed.
 pub(super) fn trouble(op: &'static str) -> impl Fn(sqlx::Error) -> Trouble {
     move |e| {
-        let again = is_lost(&e) || matches!(code(&e).as_deref(), Some("40001" | "40P01" | "23505" | "23514"));
+        let again = is_lost(&e) || matches!(code(&e).as_deref(), Some("40001" | "40P01" | "23505" | "23514" | "55P03"));
         Trouble { cure: if again { Cure::Again } else { Cure::Alone }, error: convert(op, e) }
     }
 }
 
 /// What a failed end of a transaction means: the server may have kept it, unless it says that it did not.
 pub(super) fn unknown_or_not(error: sqlx::Error) -> Trouble {
-    let certain = code(&error).is_some_and(|c| matches!(c.get(..2), Some("23" | "25" | "40" | "53")));
+    let certain = code(&error).is_some_and(|c| !matches!(c.get(..2), Some("08" | "57" | "58" | "XX")));
     if certain {
         return trouble("commit")(error);
     }

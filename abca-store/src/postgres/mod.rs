@@ -44,7 +44,8 @@ const SPAN: u64 = 1_048_576;
 ///
 /// Transactions of several processes run at once. Each first holds the tasks that it may change (row locks, in one
 /// order), then enters the scopes that it takes or frees slots of (advisory locks, in one order), so caps and turns hold
-/// whatever races; places of slots are unique beside that. Claims never wait for each other.
+/// whatever races; places of slots are unique beside that. Claims never wait for each other. A task that this handle wrote last
+/// is not read again: the writing verifies that it is as it was, or the transaction is begun again.
 ///
 /// Works through a pooler that gives each transaction another connection, but for the bell (see
 /// [`PostgresConfig::bell`]); add `statement-cache-capacity=0` to the URL where the pooler knows no prepared statements.

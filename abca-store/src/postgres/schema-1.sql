@@ -164,7 +164,7 @@ END $$;
 -- which they take before they have a number; so somebody's long transaction on other tables holds no reader up. One
 -- that is just about to get its number counts as the oldest of the server.
 CREATE FUNCTION @.horizon() RETURNS bigint LANGUAGE plpgsql VOLATILE
-SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     seen constant pg_snapshot := pg_current_snapshot();
     next constant bigint := pg_snapshot_xmax(seen)::text::bigint;
@@ -185,12 +185,15 @@ BEGIN
     RETURN least(next, coalesce(oldest, next));
 END $$;
 
+-- Plans are made once for each connection, perhaps while a table is still empty: functions are told what is right for a
+-- full one.
+
 -- Whole tasks as they are now. Of those whose version is known only what others may have added is answered.
 CREATE FUNCTION @.rows(a_ids text[], a_known bigint[]) RETURNS TABLE (
     id text, ord bigint, v bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
     due bigint, lease_until bigint, worker text, denied boolean, woken bigint, heartbeat bigint, events bigint,
     log_len bigint, commits text, owed text, held text, signals text, seen text, dead bigint, reason text
-) LANGUAGE plpgsql STABLE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql STABLE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -217,7 +220,7 @@ CREATE FUNCTION @.hold(a_ids text[], a_known bigint[]) RETURNS TABLE (
     id text, ord bigint, v bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
     due bigint, lease_until bigint, worker text, denied boolean, woken bigint, heartbeat bigint, events bigint,
     log_len bigint, commits text, owed text, held text, signals text, seen text, dead bigint, reason text
-) LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM 1 FROM state s WHERE s.ord IN (SELECT t.ord FROM task t WHERE t.id = ANY (a_ids))
@@ -246,7 +249,7 @@ END $$;
 -- is inside already (`a_more`) does not wait at all.
 CREATE FUNCTION @.enter(a_names json, a_leave text[], a_free text[], a_first bigint, a_more boolean)
 RETURNS TABLE (scope text, holders bigint, denied boolean, waits text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     seed constant bigint := 'waiting'::regclass::oid::bigint;
@@ -276,7 +279,7 @@ END $$;
 
 -- The same without waiting, to see where there is room: nothing is answered of a scope that somebody works in.
 CREATE FUNCTION @.glance(a_names json) RETURNS TABLE (scope text, holders bigint)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     seed constant bigint := 'waiting'::regclass::oid::bigint;
@@ -291,7 +294,7 @@ END $$;
 
 -- Holds due tasks, oldest first; never waits for those that somebody else holds.
 CREATE FUNCTION @.due(a_now bigint, a_far bigint, a_limit bigint, a_signalled boolean) RETURNS TABLE (id text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     IF a_signalled THEN
@@ -327,7 +330,7 @@ END $$;
 
 -- Holds the tasks that workers have leased.
 CREATE FUNCTION @.leased(a_workers text[]) RETURNS TABLE (id text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -353,14 +356,54 @@ CREATE FUNCTION @.put(
     w_scope text[], w_ord bigint[], w_usr text[], w_denied boolean[],
     x_scope text[], x_ord bigint[],
     c_ord bigint[], c_n bigint[], n_ord bigint[], n_at bigint[],
-    d_ord bigint[], d_since bigint[], d_reason text[], a_ord bigint[]
+    d_ord bigint[], d_since bigint[], d_reason text[], a_ord bigint[],
+    y_ord bigint[], y_v bigint[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE
-SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+-- Whoever is remembered is not waited for long: begin again and hold it.
+SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
-    me constant bigint := pg_current_xact_id()::text::bigint;
+    me bigint;
+    old bigint;
+    new bigint;
     r record;
 BEGIN
+    -- In this order: `horizon` knows writers by the lock.
+    LOCK TABLE state IN ROW SHARE MODE;
+    me := pg_current_xact_id()::text::bigint;
+    -- States come first: whoever has a task's state has the rest of it too.
+    IF cardinality(s_ord) > 0 THEN
+        UPDATE state o SET v = u.v, told = greatest(o.told, me), revision = u.revision, epoch = u.epoch,
+            look_at = u.look_at, due = u.due, lease_until = u.lease_until, worker = u.worker, denied = u.denied,
+            woken = u.woken, heartbeat = u.heartbeat, events = u.events, log_len = u.log_len, commits = u.commits,
+            owed = u.owed
+        FROM unnest(s_ord, s_v, s_revision, s_epoch, s_look_at, s_due, s_lease_until, s_worker, s_denied, s_woken,
+            s_heartbeat, s_events, s_log_len, s_commits, s_owed) AS u (ord, v, revision, epoch, look_at, due,
+            lease_until, worker, denied, woken, heartbeat, events, log_len, commits, owed)
+        WHERE o.ord = u.ord AND o.v = u.v - 1;
+        GET DIAGNOSTICS old = ROW_COUNT;
+        IF old < cardinality(s_ord) THEN
+            INSERT INTO state (ord, v, told, revision, epoch, look_at, due, lease_until, worker, denied, woken,
+                heartbeat, events, log_len, commits, owed)
+            SELECT u.ord, u.v, me, u.revision, u.epoch, u.look_at, u.due, u.lease_until, u.worker, u.denied, u.woken,
+                u.heartbeat, u.events, u.log_len, u.commits, u.owed
+            FROM unnest(s_ord, s_v, s_revision, s_epoch, s_look_at, s_due, s_lease_until, s_worker, s_denied, s_woken,
+                s_heartbeat, s_events, s_log_len, s_commits, s_owed) AS u (ord, v, revision, epoch, look_at, due,
+                lease_until, worker, denied, woken, heartbeat, events, log_len, commits, owed)
+            WHERE u.v = 1;
+            GET DIAGNOSTICS new = ROW_COUNT;
+            IF old + new < cardinality(s_ord) THEN
+                RAISE EXCEPTION 'a task is not as it was remembered' USING ERRCODE = 'serialization_failure';
+            END IF;
+        END IF;
+    END IF;
+    -- Tasks that were looked at from memory, and not changed: they must be as they were.
+    IF cardinality(y_ord) > 0 AND EXISTS (
+        SELECT 1 FROM unnest(y_ord, y_v) AS y (ord, v) LEFT JOIN state s ON s.ord = y.ord WHERE s.v IS DISTINCT FROM y.v
+    ) THEN
+        RAISE EXCEPTION 'a task is not as it was remembered' USING ERRCODE = 'serialization_failure';
+    END IF;
     IF cardinality(t_ord) > 0 THEN
         INSERT INTO task (ord, id, usr, idem, hash, repo, fixed)
         SELECT * FROM unnest(t_ord, t_id, t_usr, t_idem, t_hash, t_repo, t_fixed);
@@ -369,20 +412,6 @@ BEGIN
         INSERT INTO record (ord, id, status, ended, moving)
         SELECT * FROM unnest(r_ord, r_id, r_status, r_ended, r_moving)
         ON CONFLICT (ord) DO UPDATE SET status = excluded.status, ended = excluded.ended, moving = excluded.moving;
-    END IF;
-    IF cardinality(s_ord) > 0 THEN
-        INSERT INTO state AS o (ord, v, told, revision, epoch, look_at, due, lease_until, worker, denied, woken, heartbeat,
-            events, log_len, commits, owed)
-        SELECT u.ord, u.v, me, u.revision, u.epoch, u.look_at, u.due, u.lease_until, u.worker, u.denied, u.woken,
-            u.heartbeat, u.events, u.log_len, u.commits, u.owed
-        FROM unnest(s_ord, s_v, s_revision, s_epoch, s_look_at, s_due, s_lease_until, s_worker, s_denied, s_woken,
-            s_heartbeat, s_events, s_log_len, s_commits, s_owed) AS u (ord, v, revision, epoch, look_at, due,
-            lease_until, worker, denied, woken, heartbeat, events, log_len, commits, owed)
-        ON CONFLICT (ord) DO UPDATE SET v = excluded.v, told = greatest(o.told, me), revision = excluded.revision,
-            epoch = excluded.epoch, look_at = excluded.look_at, due = excluded.due,
-            lease_until = excluded.lease_until, worker = excluded.worker, denied = excluded.denied,
-            woken = excluded.woken, heartbeat = excluded.heartbeat, events = excluded.events,
-            log_len = excluded.log_len, commits = excluded.commits, owed = excluded.owed;
     END IF;
     IF cardinality(e_ord) > 0 THEN
         INSERT INTO event (ord, seq, told, body)
@@ -443,7 +472,7 @@ END $$;
 
 -- Removes tasks with everything of them, of which the transaction holds every one and is in every scope.
 CREATE FUNCTION @.remove(a_ord bigint[]) RETURNS void LANGUAGE plpgsql VOLATILE
-SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     r record;

@@ -75,6 +75,7 @@ columns! {
     x_scope: String, x_ord: i64,
     c_ord: i64, c_n: i64, n_ord: i64, n_at: i64,
     d_ord: i64, d_since: i64, d_reason: String, a_ord: i64,
+    y_ord: i64, y_v: i64,
 }
 
 impl Columns {
@@ -189,6 +190,12 @@ impl Columns {
         self.d_since.push(since.as_millis());
         // PostgreSQL's texts hold no NUL.
         self.d_reason.push(reason.replace('\0', "\u{fffd}"));
+    }
+
+    /// A task that was looked at from memory: refused when it is not as it was.
+    pub(super) fn push_looked_at(&mut self, order: i64, v: i64) {
+        self.y_ord.push(order);
+        self.y_v.push(v);
     }
 
     pub(super) fn push_alive(&mut self, order: u64) {

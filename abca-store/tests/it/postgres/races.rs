@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abca_core::TaskId;
-use abca_core::store::{Commit, CommitOutcome, FeedCursor, FeedQuery, LeaseChange, Release, SubmitOutcome, TaskStore};
+use abca_core::store::{
+    ClaimQuery, Commit, CommitOutcome, FeedCursor, FeedQuery, LeaseChange, Release, SignalOutcome, SubmitOutcome,
+    TaskStore,
+};
 use abca_core::task::Snapshot;
-use abca_core::testing::fixtures::{admit, at, cancelled, claim, commit, limit, submit, task, task_id, user};
+use abca_core::testing::fixtures::{
+    admit, at, cancelled, claim, commit, limit, note, nudge, submit, task, task_id, user,
+};
 use abca_core::testing::store::join_all;
 use abca_store::Postgres;
 
@@ -190,5 +195,33 @@ async fn the_bell_of_one_handle_is_heard_by_another() {
             () = &mut heard => break,
             () = tokio::task::yield_now() => assert!(n < 5_000, "not heard"),
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_handle_remembers_is_never_answered_when_another_has_written() {
+    let schema = Schema::new().await;
+    let stores = handles(&schema, 2).await;
+    stores[0].submit(&[submit(task(1))]).await.unwrap();
+    let query = ClaimQuery { task: Some(task_id(1)), ..claim(0, at(1_000), 1) };
+    let s = stores[0].claim(&query).await.unwrap().remove(0);
+    let CommitOutcome::Applied(mut s) = made(&stores[0], commit(&s, admit(&s, at(1_001)), 0)).await else {
+        panic!("nobody else is there")
+    };
+    for round in 0..20u64 {
+        let (one, other) = (&stores[(round % 2) as usize], &stores[((round + 1) % 2) as usize]);
+        let word = [nudge(task_id(1), &format!("n{round}"), at(1_002))];
+        // A handle that remembers an older task must hear of what the other one has written since.
+        assert_eq!(one.signal(&word).await.unwrap(), [SignalOutcome::Accepted]);
+        assert_eq!(other.signal(&word).await.unwrap(), [SignalOutcome::Duplicate]);
+        let stale = made(other, commit(&s, note(&s, at(1_003)), round)).await;
+        let CommitOutcome::Stale(now) = stale else { panic!("{stale:?}") };
+        assert_eq!((now.revision, now.signals.len()), (s.revision + 1, 1));
+        let mut change = note(&now, at(1_004));
+        change.consumed = now.signals.iter().map(|x| x.id.clone()).collect();
+        let applied = made(one, commit(&now, change, 100 + round)).await;
+        let CommitOutcome::Applied(now) = applied else { panic!("{applied:?}") };
+        s = now;
+        assert_eq!(other.load(&[task_id(1)]).await.unwrap(), [Some(s.as_ref().clone())]);
     }
 }
