@@ -39,11 +39,15 @@ const SMALL: Bounds = Bounds {
     timers: false,
 };
 
-/// Visits every state within the bounds, finds no promise broken, and finds every way that is to be there.
-fn check(name: &str, bounds: Bounds, ways: &[&'static str]) {
+/// Visits every state within the bounds, finds no promise broken, and finds every way that is to be there; answers how
+/// many states there are.
+#[expect(clippy::disallowed_methods, reason = "how long it took is told to people only")]
+fn check(name: &str, bounds: Bounds, ways: &[&'static str]) -> usize {
+    let began = std::time::Instant::now();
     let checker = Race::new(bounds, Guards::ALL).checker().threads(2).spawn_bfs().join();
     let states = checker.unique_state_count();
-    eprintln!("{name}: {states} unique states, {} generated, depth {}", checker.state_count(), checker.max_depth());
+    let (generated, depth, took) = (checker.state_count(), checker.max_depth(), began.elapsed().as_secs());
+    eprintln!("| {name} | {states} | {generated} | {depth} | {took} s |");
     for promise in p::ALWAYS {
         checker.assert_no_discovery(promise);
     }
@@ -51,6 +55,7 @@ fn check(name: &str, bounds: Bounds, ways: &[&'static str]) {
     for way in ways {
         checker.assert_any_discovery(way);
     }
+    states
 }
 
 #[test]
@@ -114,18 +119,34 @@ fn three_workers_take_a_task_from_each_other() {
 
 /// Takes minutes, and some gigabytes: `cargo test -p abca-core --release --test it -- --ignored --nocapture model_check::large`.
 #[test]
-#[ignore = "visits millions of states: run in release"]
+#[ignore = "visits thirty million states: run in release"]
 fn large() {
-    let two_attempts = Bounds { attempts: 2, ..SMALL };
-    check(
-        "large: two attempts, two workers",
-        two_attempts,
-        &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::AGAIN, p::ZOMBIE],
-    );
-    let harsh = Bounds { steals: 2, faults: 2, late: 1, verdicts: true, ..SMALL };
-    check("large: two thefts, two mishaps, a late word", harsh, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::ZOMBIE]);
-    let late = Bounds { attempts: 2, workers: 1, steals: 0, faults: 1, late: 1, verdicts: true, ..SMALL };
-    check("large: late words and a mishap", late, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::AGAIN]);
-    let two_tasks = Bounds { tasks: 2, workers: 2, steals: 0, faults: 0, ticks: 1, ..SMALL };
-    check("large: two tasks, two workers", two_tasks, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::QUEUES]);
+    let usual = [p::COMPLETES, p::FAILS, p::IS_CANCELLED];
+    let with = |way| [usual.as_slice(), &[way]].concat();
+    let runs = [
+        ("two attempts, two workers", Bounds { attempts: 2, ..SMALL }, with(p::AGAIN)),
+        (
+            "two thefts, two mishaps, a late word",
+            Bounds { steals: 2, faults: 2, late: 1, verdicts: true, ..SMALL },
+            with(p::ZOMBIE),
+        ),
+        (
+            "late words and a mishap",
+            Bounds { attempts: 2, workers: 1, steals: 0, late: 1, verdicts: true, ..SMALL },
+            with(p::AGAIN),
+        ),
+        ("two tasks, two workers", Bounds { tasks: 2, steals: 0, faults: 0, ..SMALL }, with(p::QUEUES)),
+        (
+            "three tasks of two users, two workers",
+            Bounds { tasks: 3, users: 2, system: 1, steals: 0, faults: 0, ticks: 0, ..SMALL },
+            vec![p::COMPLETES, p::IS_CANCELLED, p::QUEUES],
+        ),
+        ("approvals, words sent again", Bounds { gates: true, repeats: 1, ticks: 2, ..SMALL }, with(p::AWAITS)),
+        ("due times, two attempts", Bounds { attempts: 2, timers: true, ..SMALL }, with(p::AGAIN)),
+        ("three workers, two thefts", Bounds { workers: 3, steals: 2, ..SMALL }, with(p::ZOMBIE)),
+        ("no tombstones, two attempts", Bounds { attempts: 2, tombstones: false, ..SMALL }, with(p::AGAIN)),
+    ];
+    let states: usize = runs.iter().map(|(name, bounds, ways)| check(name, *bounds, ways)).sum();
+    eprintln!("{states} unique states in {} configurations", runs.len());
+    assert!(states >= 30_000_000, "only {states} states");
 }
