@@ -256,9 +256,10 @@ pub(super) fn is_dead(item: &Item) -> bool {
     item.contains_key("xr")
 }
 
-/// Whether it waits for slots, as [`TaskRow::waits`].
-pub(super) fn waits(item: &Item) -> bool {
-    status(item).is_some_and(TaskStatus::is_waiting) && !is_dead(item)
+/// Its order, if it waits for slots, as [`TaskRow::waits`].
+pub(super) fn waits(item: &Item) -> Option<u64> {
+    let waits = status(item).is_some_and(TaskStatus::is_waiting) && !is_dead(item);
+    number(item, "or").filter(|_| waits)
 }
 
 /// Whether it is being removed: nobody sees it any more.
@@ -378,6 +379,7 @@ impl Kept {
         let mut item = Key::task(task.id).item();
         item.insert("v".to_owned(), s(version));
         item.insert("st".to_owned(), s(task.status.as_str()));
+        item.insert("or".to_owned(), n(self.row.order));
         item.insert("u".to_owned(), s(task.user.as_str()));
         if let Some(repo) = &task.spec.repo {
             item.insert("r".to_owned(), s(repo.to_string()));

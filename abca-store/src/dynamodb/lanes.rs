@@ -91,7 +91,7 @@ impl DynamoDb {
         loop {
             let (items, next) = self.wire.page(op, &ask, from).await?;
             let places = items.into_iter().filter(|i| i.contains_key("f"));
-            let places: Vec<(TaskId, Item)> = places.filter_map(|i| Some((place_of(&i)?.1, i))).collect();
+            let places: Vec<(Place, Item)> = places.filter_map(|i| Some((place_of(&i)?, i))).collect();
             if self.some_wait(op, &places).await? {
                 return Ok(true);
             }
@@ -100,14 +100,13 @@ impl DynamoDb {
         }
     }
 
-    /// Whether one of these waits; sweeps away the places of those that do not, once they are old.
-    async fn some_wait(&self, op: &'static str, places: &[(TaskId, Item)]) -> Result<bool, StoreError> {
-        let ids: Vec<TaskId> = places.iter().map(|(id, _)| *id).collect();
-        let waiting = self.waiting(op, &ids).await?;
+    /// Whether somebody waits in one of these; sweeps away those that nobody waits in, once they are old.
+    async fn some_wait(&self, op: &'static str, places: &[(Place, Item)]) -> Result<bool, StoreError> {
+        let waiting = self.waiting(op, places.iter().map(|(place, _)| place.1)).await?;
         let old = self.moment().saturating_sub(MAKING_US);
         let mut some = false;
-        for (id, item) in places {
-            if waiting.contains(id) {
+        for (place, item) in places {
+            if waiting.contains(place) {
                 some = true;
             } else if number::<u64>(item, "t").is_none_or(|made| made < old)
                 && let Some(key) = Key::of(item)
@@ -119,9 +118,15 @@ impl DynamoDb {
         Ok(some)
     }
 
-    async fn waiting(&self, op: &'static str, ids: &[TaskId]) -> Result<BTreeSet<TaskId>, StoreError> {
-        let items = self.main_items(op, ids).await?;
-        Ok(items.into_iter().filter(|(_, item)| waits(item)).map(|(id, _)| id).collect())
+    /// The places of those of these tasks that wait. A submission that was cut short leaves another place of its task.
+    async fn waiting(
+        &self,
+        op: &'static str,
+        ids: impl Iterator<Item = TaskId>,
+    ) -> Result<BTreeSet<Place>, StoreError> {
+        let ids: Vec<TaskId> = ids.collect();
+        let items = self.main_items(op, &ids).await?;
+        Ok(items.into_iter().filter_map(|(id, item)| Some((waits(&item)?, id))).collect())
     }
 
     /// How many waiting tasks of the same user are before this one.
@@ -138,8 +143,9 @@ impl DynamoDb {
         loop {
             let (items, next) = self.wire.page(op, &ask, from).await?;
             let own = items.iter().filter(|i| i.contains_key("o"));
-            let ids: Vec<TaskId> = own.filter_map(|i| Some(place_of(i)?.1)).collect();
-            count += self.waiting(op, &ids).await?.len() as u64;
+            let places: BTreeSet<Place> = own.filter_map(place_of).collect();
+            let waiting = self.waiting(op, places.iter().map(|place| place.1)).await?;
+            count += waiting.intersection(&places).count() as u64;
             let Some(next) = next else { return Ok(count) };
             from = Some(next);
         }
@@ -158,7 +164,10 @@ impl DynamoDb {
     }
 }
 
-fn place_of(item: &Item) -> Option<(u64, TaskId)> {
+/// Whose place it is, in its order.
+type Place = (u64, TaskId);
+
+fn place_of(item: &Item) -> Option<Place> {
     let (order, id) = text(item, "sk")?.split_once('#')?;
     Some((order.parse().ok()?, id.parse().ok()?))
 }

@@ -1,6 +1,8 @@
 //! Bad days: rows edited into nonsense, processes that die in between, races of several processes, values that do not fit.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use abca_core::store::{
@@ -188,6 +190,80 @@ async fn a_wake_up_that_was_begun_is_finished_by_whoever_looks_for_work() {
     claimed.extend(store.claim(&claim(7, at(100), 9)).await.unwrap());
     assert_eq!(claimed.iter().map(Snapshot::id).collect::<Vec<_>>(), [task_id(2)]);
     assert_eq!(store.claim(&claim(7, at(101), 9)).await.unwrap(), []);
+}
+
+/// Polls a future at most so often, then drops it: a process that dies somewhere on the way.
+async fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    std::future::poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Until a claim gets this task: room was made for it by somebody.
+async fn woken(store: &DynamoDb, n: u64) -> Snapshot {
+    for round in 0..200 {
+        if let Some(s) = store.claim(&claim(n, at(5_000 + round), 1)).await.unwrap().pop() {
+            assert_eq!(s.id(), task_id(n));
+            return s;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("task {n} is forgotten");
+}
+
+#[tokio::test]
+async fn whoever_dies_on_the_way_leaves_nothing_that_others_cannot_finish() {
+    let (table, other) = fresh().await;
+    let slots = vec![limit("user:ann", 1, true), limit("system", 1, false)];
+    let mut ended = Vec::new();
+    for polls in 0..30 {
+        let (first, second) = (1 + 2 * polls, 2 + 2 * polls);
+        // A process of its own, whose locks and memory die with it.
+        let store = DynamoDb::open(config(&table)).await.unwrap();
+        let batch = [submit(task_with_slots(first, slots.clone()))];
+        dies_after(polls as usize, store.submit(&batch)).await;
+        let again = other.submit(&batch).await.unwrap();
+        assert!(matches!(again[..], [SubmitOutcome::Created(_) | SubmitOutcome::Existing(_)]), "{again:?}");
+        other.submit(&[submit(task_with_slots(second, slots.clone()))]).await.unwrap();
+
+        let s = take(&other, first).await;
+        let batch = [commit(&s, admit(&s, at(50)), 7)];
+        dies_after(polls as usize, store.commit(&batch)).await;
+        let s = match other.commit(&batch).await.unwrap().pop() {
+            Some(CommitOutcome::Applied(s) | CommitOutcome::AlreadyApplied(s)) => *s,
+            outcome => panic!("after {polls} polls: {outcome:?}"),
+        };
+        for usage in other.slots().await.unwrap() {
+            assert_eq!(usage.holders, [s.id()], "{}", usage.scope);
+        }
+        let next = take(&other, second).await;
+        parked(&other, next).await;
+
+        let batch = [commit(&s, cancelled(&s, at(60)), 8)];
+        dies_after(polls as usize, store.commit(&batch)).await;
+        let outcome = other.commit(&batch).await.unwrap().pop();
+        assert!(matches!(outcome, Some(CommitOutcome::Applied(_) | CommitOutcome::AlreadyApplied(_))), "{outcome:?}");
+        let s = woken(&other, second).await;
+        let s = applied(&other, &s, admit(&s, at(70))).await;
+        applied(&other, &s, cancelled(&s, at(80))).await;
+        assert_eq!(other.slots().await.unwrap(), []);
+        ended.extend([task_id(first), task_id(second)]);
+    }
+    for s in other.load(&ended).await.unwrap() {
+        let s = s.expect("it was accepted");
+        let query = abca_core::store::EventQuery { task: s.id(), after: abca_core::EventSeq::ZERO, limit: 99 };
+        let numbers: Vec<u64> = other.events(&query).await.unwrap().iter().map(|e| e.seq.0).collect();
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+        assert_eq!(s.task.status, TaskStatus::Cancelled);
+    }
 }
 
 /// Denied, written down as queued, and put away without a due time: only a wake-up brings it back.
