@@ -65,7 +65,7 @@ pub fn definition(table: &str) -> String {
 /// [`super::DynamoDb::init`] needs `dynamodb:CreateTable` and `dynamodb:DescribeTable` besides, once; and
 /// [`super::DynamoDb::verify`] the latter. Sessions need nothing of it: they never see database credentials.
 pub fn policy(table_arn: &str) -> String {
-    let actions = ["BatchGetItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"];
+    let actions = ["BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"];
     let policy = serde_json::json!({
         "Version": "2012-10-17",
         "Statement": [

@@ -4,6 +4,7 @@
 mod costs;
 mod days;
 mod model;
+mod races;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -1,17 +1,9 @@
-//! Bad days: rows edited into nonsense, processes that die in between, races of several processes, values that do not fit.
+//! Bad days: rows edited into nonsense, what is left over, values that do not fit, the same word a hundred times.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
-
-use abca_core::store::{
-    CommitOutcome, ListQuery, NewSignal, Release, SignalOutcome, StoreErrorKind, SubmitOutcome, TaskStore,
-};
-use abca_core::task::{Cause, SlotLimit, Snapshot, TaskStatus, Verdict};
+use abca_core::store::{CommitOutcome, ListQuery, NewSignal, Release, SignalOutcome, StoreErrorKind, TaskStore};
+use abca_core::task::{Cause, Snapshot, TaskStatus, Verdict};
 use abca_core::testing::fixtures::{
-    admit, at, cancelled, claim, commit, complete, limit, note, nudge, report, step, submit, task, task_id,
-    task_with_slots, user,
+    admit, at, claim, commit, complete, limit, note, nudge, report, step, submit, task, task_id, task_with_slots,
 };
 use abca_core::testing::store::join_all;
 use abca_core::{SessionId, TaskId};
@@ -19,12 +11,12 @@ use abca_store::DynamoDb;
 
 use super::{config, fresh, raw};
 
-async fn take(store: &DynamoDb, n: u64) -> Snapshot {
+pub(super) async fn take(store: &DynamoDb, n: u64) -> Snapshot {
     let query = abca_core::store::ClaimQuery { task: Some(task_id(n)), ..claim(n, at(n), 1) };
     store.claim(&query).await.unwrap().pop().expect("the task is free")
 }
 
-async fn applied(store: &DynamoDb, s: &Snapshot, change: abca_core::task::Change) -> Snapshot {
+pub(super) async fn applied(store: &DynamoDb, s: &Snapshot, change: abca_core::task::Change) -> Snapshot {
     match store.commit(&[commit(s, change, 0)]).await.unwrap().pop() {
         Some(CommitOutcome::Applied(s)) => *s,
         other => panic!("want the commit applied, got {other:?}"),
@@ -192,82 +184,8 @@ async fn a_wake_up_that_was_begun_is_finished_by_whoever_looks_for_work() {
     assert_eq!(store.claim(&claim(7, at(101), 9)).await.unwrap(), []);
 }
 
-/// Polls a future at most so often, then drops it: a process that dies somewhere on the way.
-async fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = Box::pin(future);
-    let mut left = polls;
-    std::future::poll_fn(move |context| match future.as_mut().poll(context) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending if left == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            left -= 1;
-            Poll::Pending
-        }
-    })
-    .await
-}
-
-/// Until a claim gets this task: room was made for it by somebody.
-async fn woken(store: &DynamoDb, n: u64) -> Snapshot {
-    for round in 0..200 {
-        if let Some(s) = store.claim(&claim(n, at(5_000 + round), 1)).await.unwrap().pop() {
-            assert_eq!(s.id(), task_id(n));
-            return s;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("task {n} is forgotten");
-}
-
-#[tokio::test]
-async fn whoever_dies_on_the_way_leaves_nothing_that_others_cannot_finish() {
-    let (table, other) = fresh().await;
-    let slots = vec![limit("user:ann", 1, true), limit("system", 1, false)];
-    let mut ended = Vec::new();
-    for polls in 0..30 {
-        let (first, second) = (1 + 2 * polls, 2 + 2 * polls);
-        // A process of its own, whose locks and memory die with it.
-        let store = DynamoDb::open(config(&table)).await.unwrap();
-        let batch = [submit(task_with_slots(first, slots.clone()))];
-        dies_after(polls as usize, store.submit(&batch)).await;
-        let again = other.submit(&batch).await.unwrap();
-        assert!(matches!(again[..], [SubmitOutcome::Created(_) | SubmitOutcome::Existing(_)]), "{again:?}");
-        other.submit(&[submit(task_with_slots(second, slots.clone()))]).await.unwrap();
-
-        let s = take(&other, first).await;
-        let batch = [commit(&s, admit(&s, at(50)), 7)];
-        dies_after(polls as usize, store.commit(&batch)).await;
-        let s = match other.commit(&batch).await.unwrap().pop() {
-            Some(CommitOutcome::Applied(s) | CommitOutcome::AlreadyApplied(s)) => *s,
-            outcome => panic!("after {polls} polls: {outcome:?}"),
-        };
-        for usage in other.slots().await.unwrap() {
-            assert_eq!(usage.holders, [s.id()], "{}", usage.scope);
-        }
-        let next = take(&other, second).await;
-        parked(&other, next).await;
-
-        let batch = [commit(&s, cancelled(&s, at(60)), 8)];
-        dies_after(polls as usize, store.commit(&batch)).await;
-        let outcome = other.commit(&batch).await.unwrap().pop();
-        assert!(matches!(outcome, Some(CommitOutcome::Applied(_) | CommitOutcome::AlreadyApplied(_))), "{outcome:?}");
-        let s = woken(&other, second).await;
-        let s = applied(&other, &s, admit(&s, at(70))).await;
-        applied(&other, &s, cancelled(&s, at(80))).await;
-        assert_eq!(other.slots().await.unwrap(), []);
-        ended.extend([task_id(first), task_id(second)]);
-    }
-    for s in other.load(&ended).await.unwrap() {
-        let s = s.expect("it was accepted");
-        let query = abca_core::store::EventQuery { task: s.id(), after: abca_core::EventSeq::ZERO, limit: 99 };
-        let numbers: Vec<u64> = other.events(&query).await.unwrap().iter().map(|e| e.seq.0).collect();
-        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-        assert_eq!(s.task.status, TaskStatus::Cancelled);
-    }
-}
-
 /// Denied, written down as queued, and put away without a due time: only a wake-up brings it back.
-async fn parked(store: &DynamoDb, s: Snapshot) {
+pub(super) async fn parked(store: &DynamoDb, s: Snapshot) {
     let outcome = store.commit(&[commit(&s, admit(&s, at(50)), 1)]).await.unwrap().pop();
     assert!(matches!(outcome, Some(CommitOutcome::SlotDenied(_))), "{outcome:?}");
     let s = applied(store, &s, step(&s, TaskStatus::Queued, Cause::SlotDenied, at(50))).await;
@@ -298,76 +216,6 @@ async fn places_that_were_left_over_hold_nobody_up() {
     let left = raw("Query", &left);
     assert!(!left.contains(&task_id(77).to_string()), "the old one is swept away: {left}");
     assert!(left.contains(&task_id(78).to_string()), "one in the making is not: {left}");
-}
-
-const RACERS: u64 = 18;
-
-/// Three processes with a few workers each admit and end tasks until none is left; who is denied waits for nothing but to be
-/// woken. Answers how many it ended.
-async fn work(store: Arc<DynamoDb>, worker: u64) -> u64 {
-    let mut ended = 0;
-    let mut now = 10_000 + worker;
-    for _ in 0..4_000 {
-        now += 1;
-        let Some(s) = store.claim(&claim(worker, at(now), 1)).await.unwrap().pop() else {
-            let counts = store.operator().counts(at(now)).await.unwrap();
-            if counts.by_status.keys().all(|status| status.is_terminal()) {
-                return ended;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            continue;
-        };
-        let outcome = store.commit(&[commit(&s, admit(&s, at(now)), now)]).await.unwrap().pop().unwrap();
-        match outcome {
-            CommitOutcome::Applied(s) => {
-                let usage = store.slots().await.unwrap();
-                let full =
-                    |name: &str, cap: usize| usage.iter().any(|u| u.scope.0.starts_with(name) && u.holders.len() > cap);
-                assert!(!full("system", 3) && !full("user:", 2), "{usage:?}");
-                let end = commit(&s, cancelled(&s, at(now)), now);
-                let ends = store.commit(&[end]).await.unwrap();
-                assert!(matches!(ends[..], [CommitOutcome::Applied(_)]), "{ends:?}");
-                ended += 1;
-            }
-            CommitOutcome::SlotDenied(_) => {
-                let mut s = s;
-                if s.task.status == TaskStatus::Submitted {
-                    let queued = commit(&s, step(&s, TaskStatus::Queued, Cause::SlotDenied, at(now)), now + 1);
-                    match store.commit(&[queued]).await.unwrap().pop().unwrap() {
-                        CommitOutcome::Applied(now) => s = *now,
-                        other => panic!("want it queued, got {other:?}"),
-                    }
-                }
-                let away = Release { task: s.id(), epoch: s.epoch, expect_revision: s.revision, due: None };
-                store.release(&[away]).await.unwrap();
-            }
-            other => panic!("want it admitted or denied, got {other:?}"),
-        }
-    }
-    panic!("worker {worker} found no end");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_racing_processes_none_exceeds_a_cap_and_no_task_is_forgotten() {
-    let (table, store) = fresh().await;
-    for n in 1..=RACERS {
-        let name = if n % 3 == 0 { "bob" } else { "ann" };
-        let slots: Vec<SlotLimit> = vec![limit(&format!("user:{name}"), 2, true), limit("system", 3, false)];
-        let mut task = task_with_slots(n, slots);
-        task.user = user(name);
-        assert!(matches!(store.submit(&[submit(task)]).await.unwrap()[..], [SubmitOutcome::Created(_)]));
-    }
-    let mut workers = Vec::new();
-    for process in 0..3 {
-        let store = Arc::new(DynamoDb::open(config(&table)).await.unwrap());
-        workers.extend((0..3).map(|n| tokio::spawn(work(store.clone(), process * 3 + n))));
-    }
-    let mut ended = 0;
-    for worker in workers {
-        ended += worker.await.unwrap();
-    }
-    assert_eq!(ended, RACERS);
-    assert_eq!(store.slots().await.unwrap(), []);
 }
 
 #[tokio::test]
