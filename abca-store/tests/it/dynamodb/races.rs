@@ -40,7 +40,7 @@ async fn woken(store: &DynamoDb, n: u64) -> Snapshot {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("task {n} is forgotten");
+    panic!("task {n} is forgotten: {:?}, {:?}", store.load(&[task_id(n)]).await, store.slots().await);
 }
 
 #[tokio::test]
