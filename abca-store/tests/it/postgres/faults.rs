@@ -234,3 +234,74 @@ async fn a_partition_is_there_for_every_task_before_it_is_needed() {
     store.submit(&[submit(task(2))]).await.unwrap();
     assert!(store.load(&[task_id(2)]).await.unwrap()[0].is_some());
 }
+
+/// A server of a test's own, removed with it.
+struct Server(tempfile::TempDir);
+
+impl Server {
+    fn run(&self, what: &str) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/postgres");
+        // Ports of servers for other tests lie elsewhere.
+        let port = 20_000 + std::process::id() % 20_000;
+        let out = std::process::Command::new("bash")
+            .args([script, what])
+            .env("ABCA_POSTGRES_DIR", self.0.path().join("server"))
+            .env("ABCA_POSTGRES_PORT", port.to_string())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.run("stop");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_loses_nothing_that_was_answered_and_is_found_again() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::TempDir::new().unwrap();
+    // The server is another user's.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = std::sync::Arc::new(Server(folder));
+    let url = server.run("start");
+    let config = PostgresConfig::new(&url).unwrap();
+    Postgres::init(&config).await.unwrap();
+    let store = Postgres::open_with(config).await.unwrap();
+    let (crashed, full_swing) = (std::sync::atomic::AtomicBool::new(false), tokio::sync::Notify::new());
+    let write = async {
+        let (mut kept, mut after) = (Vec::new(), 0);
+        for n in 1..=30 {
+            store.submit(&[submit(task(n))]).await.unwrap();
+            kept.push(task_id(n));
+        }
+        full_swing.notify_one();
+        for n in 31.. {
+            match store.submit(&[submit(task(n))]).await {
+                Ok(_) => {
+                    kept.push(task_id(n));
+                    after += u32::from(crashed.load(std::sync::atomic::Ordering::Relaxed));
+                }
+                Err(e) => assert!(e.is_retryable(), "{e}"),
+            }
+            if after == 20 {
+                break;
+            }
+        }
+        kept
+    };
+    let crash = async {
+        full_swing.notified().await;
+        let server = server.clone();
+        tokio::task::spawn_blocking(move || server.run("crash")).await.unwrap();
+        crashed.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let (kept, ()) = tokio::join!(write, crash);
+    let there = store.load(&kept).await.unwrap();
+    assert!(there.iter().all(Option::is_some), "all that was answered is there");
+    store.close().await.unwrap();
+}

@@ -225,3 +225,11 @@ async fn what_a_handle_remembers_is_never_answered_when_another_has_written() {
         assert_eq!(other.load(&[task_id(1)]).await.unwrap(), [Some(s.as_ref().clone())]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_does_one_thing_at_a_time() {
+    let schema = Schema::new().await;
+    let handles = handles(&schema, 3).await;
+    let handles: Vec<Arc<dyn TaskStore>> = handles.into_iter().map(|h| h as Arc<dyn TaskStore>).collect();
+    crate::linear::in_order(&handles).await;
+}
