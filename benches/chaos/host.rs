@@ -67,7 +67,9 @@ impl Host {
 
     async fn look(self: Arc<Self>) {
         loop {
-            for entry in fs::read_dir(self.spool.0.join("start")).unwrap() {
+            // Gone at the end of all.
+            let Ok(entries) = fs::read_dir(self.spool.0.join("start")) else { return };
+            for entry in entries {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let task: TaskId = fs::read_to_string(self.spool.file("start", &name)).unwrap().parse().unwrap();
                 fs::rename(self.spool.file("start", &name), self.spool.file("run", &name)).unwrap();

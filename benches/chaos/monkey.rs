@@ -91,7 +91,7 @@ impl Monkey {
         let steady = (self.host.done.load(Ordering::Relaxed) - before) as f64 / 5.0;
         println!("steady: {steady:.0} tasks/s of {rate} submitted");
         for fault in ROUND.into_iter().cycle() {
-            if began.elapsed() + Duration::from_secs(5) > time {
+            if began.elapsed() + Duration::from_secs(30) > time {
                 break;
             }
             self.turn += 1;
