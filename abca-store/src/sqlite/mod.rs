@@ -64,9 +64,9 @@ impl Sqlite {
     /// Opens or makes a database, and brings its tables up to date.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when folder or file cannot be made or written, [`StoreErrorKind::Incompatible`]
-    /// when the file is not abca's or of a newer abca, [`StoreErrorKind::Corrupt`] when it is damaged,
-    /// [`StoreErrorKind::Full`] when there is no space, [`StoreErrorKind::Throttled`] when another process keeps it
+    /// [`abca_core::store::StoreErrorKind::Unavailable`] when folder or file cannot be made or written, [`abca_core::store::StoreErrorKind::Incompatible`]
+    /// when the file is not abca's or of a newer abca, [`abca_core::store::StoreErrorKind::Corrupt`] when it is damaged,
+    /// [`abca_core::store::StoreErrorKind::Full`] when there is no space, [`abca_core::store::StoreErrorKind::Throttled`] when another process keeps it
     /// locked.
     pub async fn open_with(config: SqliteConfig) -> Result<Self, StoreError> {
         let conn = config.writer().await?;
@@ -86,11 +86,11 @@ impl Sqlite {
     }
 
     /// Carries out what has been asked for before, then closes the database. Calls after it are refused as
-    /// [`StoreErrorKind::Unavailable`]. Without it the same happens, unheard, when the value is dropped and the
+    /// [`abca_core::store::StoreErrorKind::Unavailable`]. Without it the same happens, unheard, when the value is dropped and the
     /// runtime lives on; what was answered is durable either way.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when the file could not be closed cleanly, or was closed before.
+    /// [`abca_core::store::StoreErrorKind::Unavailable`] when the file could not be closed cleanly, or was closed before.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.group.close().await?;
         self.readers.close().await;

@@ -241,8 +241,8 @@ struct Server(tempfile::TempDir);
 impl Server {
     fn run(&self, what: &str) -> String {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/postgres");
-        // Ports of servers for other tests lie elsewhere.
-        let port = 20_000 + std::process::id() % 20_000;
+        // Ports of servers for other tests lie elsewhere, and so do those that the kernel gives to whoever connects.
+        let port = 20_000 + std::process::id() % 12_000;
         let out = std::process::Command::new("bash")
             .args([script, what])
             .env("ABCA_POSTGRES_DIR", self.0.path().join("server"))
