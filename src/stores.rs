@@ -1,6 +1,7 @@
 //! Stores named by a URL: what `--store` and `Builder::store_url` take.
 
 use std::fmt;
+#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl StoreUrl {
         self.rest.expose_secret().split_once(':').map_or("", |(_, name)| name)
     }
 
+    #[cfg(feature = "sqlite")]
     fn folder(&self) -> PathBuf {
         PathBuf::from(self.name())
     }
