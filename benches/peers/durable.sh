@@ -29,7 +29,7 @@ trap end EXIT
 
 echo "# durable peers: $(date -u '+%Y-%m-%d %H:%M UTC'), commit $(git -C "$root" rev-parse --short HEAD), $(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg)"
 CARGO_TARGET_DIR="$peers" cargo build --quiet --release --manifest-path "$here/durable/Cargo.toml"
-(cd "$root" && cargo bench --quiet -p abca-store --all-features --bench store --no-run 2>/dev/null)
+(cd "$root" && cargo bench --quiet -p abca-store --features sqlite,postgres --bench store --no-run 2>/dev/null)
 npm=${ABCA_PEERS_NPM:-$work/npm}
 mkdir -p "$npm"
 [ -d "$npm/node_modules/@restatedev" ] ||
@@ -52,11 +52,11 @@ printf '%-18s %9s %9s %9s %10s %10s %10s\n' system 'in flight' lives/s steps/s '
 for round in $(seq "$rounds"); do
   for level in "${levels[@]}"; do
     echo "-- round $round, $level in flight, load $(cut -d' ' -f1 /proc/loadavg)"
-    (cd "$root" && ABCA_BENCH_POSTGRES="$url" TMPDIR="$work" \
-      cargo bench --quiet -p abca-store --all-features --bench store -- "$seconds" "$level" 2>/dev/null | grep -E '^(sqlite|postgres|in-process)') || true
+    (cd "$root" && ABCA_TEST_POSTGRES="$url" TMPDIR="$work" \
+      cargo bench --quiet -p abca-store --features sqlite,postgres --bench store -- "$seconds" "$level" 2>/dev/null | grep -E '^(sqlite|postgres|in-process)') || true
     "$bin/restate_drive" "$seconds" "$level" http://127.0.0.1:8080/Task/run
     "$bin/dbos_lives" "$seconds" "$level" "${url%/*}/dbos_bench" 2>/dev/null
-    mkdir -p "$work/dur" && rm -f "$work"/dur/* && "$bin/duroxide_lives" "$seconds" "$level" "$work/dur" 2>/dev/null
+    mkdir -p "$work/dur" && rm -f "$work"/dur/* && "$bin/duroxide_lives" "$seconds" "$level" "$work/dur" 2>/dev/null | grep "^duroxide"
   done
 done
 echo "load afterwards $(cut -d' ' -f1-3 /proc/loadavg)"
