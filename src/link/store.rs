@@ -178,6 +178,7 @@ impl StoreLink {
         tokio::pin!(look);
         loop {
             tokio::select! {
+                biased;
                 () = ring.rung() => {
                     let Some(latest) = ring.latest() else { continue };
                     match standing(&latest, session) {
@@ -274,6 +275,7 @@ impl SessionLink for StoreLink {
                 return Ok(reply);
             }
             tokio::select! {
+                biased;
                 () = ring.rung() => {}
                 () = tokio::time::sleep(self.timing.look.to_std()) => {}
             }

@@ -4,7 +4,8 @@
 //! next look come at once instead of at the end of the poll interval.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use abca_core::event::Event;
 use abca_core::id::{IdempotencyKey, WorkerId};
@@ -17,74 +18,110 @@ use abca_core::store::{
 use abca_core::task::{SlotChange, Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Rings for whoever waits in this process: for due work as a whole, and for each task by name. Clones ring together.
-#[derive(Debug, Clone)]
+///
+/// Whoever waits is woken in the order of waiting, so that a simulation runs the same way twice.
+#[derive(Debug, Clone, Default)]
 pub struct Bell(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
-    work: watch::Sender<()>,
-    tasks: Mutex<BTreeMap<TaskId, watch::Sender<Option<Arc<Snapshot>>>>>,
+    work: Rings,
+    tasks: Mutex<BTreeMap<TaskId, Arc<OfTask>>>,
 }
 
-impl Default for Bell {
-    fn default() -> Self {
-        Self(Arc::new(Inner { work: watch::Sender::new(()), tasks: Mutex::default() }))
+#[derive(Debug, Default)]
+struct OfTask {
+    rings: Rings,
+    latest: Mutex<Option<Arc<Snapshot>>>,
+}
+
+/// How often something rang, and who waits for the next time.
+#[derive(Debug, Default)]
+struct Rings {
+    count: AtomicU64,
+    waiting: Notify,
+}
+
+impl Rings {
+    fn ring(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.waiting.notify_waiters();
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has rung since `heard`. Cancel-safe.
+    async fn since(&self, heard: &mut u64) {
+        loop {
+            // It hears from here on: what rings before the look is seen by the look.
+            let next = self.waiting.notified();
+            let count = self.count();
+            if count != *heard {
+                *heard = count;
+                return;
+            }
+            next.await;
+        }
     }
 }
 
 impl Bell {
     /// Says that work may be due.
     pub fn ring_work(&self) {
-        self.0.work.send_replace(());
+        self.0.work.ring();
     }
 
     /// Says that something of a task has changed.
     pub fn ring_task(&self, task: TaskId) {
-        let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = tasks.get(&task) {
-            bell.send_modify(|_| {});
+        if let Some(bell) = self.tasks().get(&task) {
+            bell.rings.ring();
         }
     }
 
     /// Says what a task has become. Costs nothing where nobody listens.
     fn ring_snapshot(&self, snapshot: &Snapshot) {
-        let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = tasks.get(&snapshot.id()) {
-            let newer = Arc::new(snapshot.clone());
-            bell.send_modify(|latest| {
-                if latest.as_ref().is_none_or(|old| old.revision <= newer.revision) {
-                    *latest = Some(newer);
-                }
-            });
+        if let Some(bell) = self.tasks().get(&snapshot.id()) {
+            let mut latest = bell.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            if latest.as_ref().is_none_or(|old| old.revision <= snapshot.revision) {
+                *latest = Some(Arc::new(snapshot.clone()));
+            }
+            drop(latest);
+            bell.rings.ring();
         }
     }
 
     /// Listens for work.
     pub fn work(&self) -> WorkRing {
-        WorkRing(self.0.work.subscribe())
+        WorkRing { heard: self.0.work.count(), bell: self.clone() }
     }
 
     /// Listens for changes of one task: listen first, then look, then wait, so that nothing falls between.
     pub fn task(&self, task: TaskId) -> TaskRing {
-        let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = tasks.entry(task).or_insert_with(|| watch::Sender::new(None)).subscribe();
-        TaskRing { task, receiver, bell: self.clone() }
+        let of = self.tasks().entry(task).or_default().clone();
+        TaskRing { task, heard: of.rings.count(), of, bell: self.clone() }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<OfTask>>> {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Hears that work may be due. Rings that come while nobody waits are kept, as one.
 #[derive(Debug)]
-pub struct WorkRing(watch::Receiver<()>);
+pub struct WorkRing {
+    bell: Bell,
+    heard: u64,
+}
 
 impl WorkRing {
     /// Waits for a ring since the last wait. Cancel-safe.
     pub async fn rung(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.bell.0.work.since(&mut self.heard).await;
     }
 }
 
@@ -92,31 +129,29 @@ impl WorkRing {
 #[derive(Debug)]
 pub struct TaskRing {
     task: TaskId,
-    receiver: watch::Receiver<Option<Arc<Snapshot>>>,
+    of: Arc<OfTask>,
+    heard: u64,
     bell: Bell,
 }
 
 impl TaskRing {
     /// Waits for a ring since the last wait. Cancel-safe.
     pub async fn rung(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.of.rings.since(&mut self.heard).await;
     }
-}
 
-impl TaskRing {
     /// The task as the last commit of this process left it, if there was one while somebody listened. It may be older than
     /// what the store has by now, never newer: enough to know what has happened already without asking the store.
     pub fn latest(&self) -> Option<Arc<Snapshot>> {
-        self.receiver.borrow().clone()
+        self.of.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for TaskRing {
     fn drop(&mut self) {
-        let mut tasks = self.bell.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.get(&self.task).is_some_and(|t| t.receiver_count() <= 1) {
+        let mut tasks = self.bell.tasks();
+        // The map's and this one's: the last listener takes the bell down.
+        if tasks.get(&self.task).is_some_and(|of| Arc::ptr_eq(of, &self.of) && Arc::strong_count(of) <= 2) {
             tasks.remove(&self.task);
         }
     }

@@ -64,6 +64,7 @@ impl Watchers {
         tokio::spawn(async move {
             let done = inner.end.clone();
             tokio::select! {
+                biased;
                 () = done.cancelled() => {}
                 () = enough.cancelled() => return,
                 () = inner.follow(&session) => {}

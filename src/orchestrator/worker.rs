@@ -1,5 +1,6 @@
 //! The worker: claims due tasks, drives many at once, keeps their leases, and drains when told to.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use abca_core::compute::ComputeStrategy;
 use abca_core::id::WorkerId;
 use abca_core::store::{ClaimQuery, FARTHEST, TaskStore};
-use abca_core::task::Backend;
-use abca_core::{Clock, IdSource, Millis, Timestamp};
+use abca_core::task::{Backend, Snapshot};
+use abca_core::{Clock, IdSource, Millis, TaskId, Timestamp};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -275,7 +276,8 @@ impl Work {
         let mut rings = self.bell.work();
         let mut look = true;
         let mut looked = Instant::now();
-        let mut pause = Pause::new(config.poll.to_std());
+        let mut pause = Pause::new(self.id, config.poll.to_std());
+        let mut futile = Futile::default();
         while !self.stop.is_cancelled() {
             while let Some(ended) = loops.try_join_next() {
                 ended.unwrap_or_else(|error| report(&error));
@@ -288,8 +290,9 @@ impl Work {
                 looked = Instant::now();
                 match self.driver.store.claim(&self.query(limit, room == 0)).await {
                     Ok(claimed) => {
-                        pause.found(!claimed.is_empty());
-                        let more = claimed.len() >= limit;
+                        let news = futile.is_news(&claimed);
+                        pause.found(news);
+                        let more = news && claimed.len() >= limit;
                         for snapshot in claimed {
                             if let Some((ticket, snapshot)) = self.driving.enter(snapshot) {
                                 loops.spawn(self.driver.clone().run(ticket, snapshot));
@@ -313,6 +316,7 @@ impl Work {
             let poll = config.poll.to_std();
             let wait = if room == 0 { poll } else { due.map_or(poll, |due| due.min(poll)).max(pause.shortest()) };
             look = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = rings.rung() => true,
                 () = self.driver.store.rung() => true,
@@ -358,24 +362,47 @@ impl Work {
     }
 }
 
-/// Keeps an idle claim loop from spinning when the store says that something is due and then gives nothing.
+/// Keeps a claim loop from spinning when the store says that something is due and then gives nothing new.
 struct Pause {
     now: Duration,
+    first: Duration,
     most: Duration,
 }
 
 impl Pause {
-    fn new(most: Duration) -> Self {
-        Self { now: Duration::ZERO, most }
+    /// No two workers pause alike, so that those that are in each other's way get out of step.
+    fn new(worker: WorkerId, most: Duration) -> Self {
+        let odd = worker.to_string().bytes().fold(0u64, |sum, byte| (sum * 31 + u64::from(byte)) % 17);
+        Self { now: Duration::ZERO, first: Duration::from_millis(5 + odd), most }
     }
 
     fn found(&mut self, something: bool) {
-        let next = if something { Duration::ZERO } else { (self.now * 2).max(Duration::from_millis(5)) };
+        let next = if something { Duration::ZERO } else { (self.now * 2).max(self.first) };
         self.now = next.min(self.most);
     }
 
     fn shortest(&self) -> Duration {
         self.now
+    }
+}
+
+/// What was claimed last. Workers whose clocks are hours apart take each other's leases for expired: without a pause they
+/// would take a task from each other at full speed, each before the other has committed anything.
+#[derive(Default)]
+struct Futile(BTreeMap<TaskId, (u64, u64)>);
+
+impl Futile {
+    /// Whether there is more among these than tasks that somebody else has taken since, and to no effect.
+    fn is_news(&mut self, claimed: &[Snapshot]) -> bool {
+        let taken_in_vain = |s: &Snapshot| {
+            let last = self.0.get(&s.id());
+            last.is_some_and(|(epoch, revision)| s.revision == *revision && s.epoch > epoch + 1)
+        };
+        let news = claimed.iter().any(|s| !taken_in_vain(s));
+        if !claimed.is_empty() {
+            self.0 = claimed.iter().map(|s| (s.id(), (s.epoch, s.revision))).collect();
+        }
+        news
     }
 }
 
@@ -425,5 +452,26 @@ async fn sweep(driver: Arc<Driver>) {
 fn report(error: &JoinError) {
     if error.is_panic() {
         tracing::error!(%error, "a task's loop panicked; the task is taken up again when its lease expires");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use abca_core::testing::fixtures;
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_others_take_and_nobody_changes_is_no_news() {
+        let claimed = |epoch, revision| Snapshot { epoch, revision, ..fixtures::claimed(fixtures::task(1)) };
+        let mut futile = Futile::default();
+        assert!(futile.is_news(&[claimed(1, 1)]));
+        assert!(futile.is_news(&[claimed(2, 1)]), "nobody else had it: it is due again");
+        assert!(!futile.is_news(&[claimed(4, 1)]), "somebody had it, and nothing came of that");
+        assert!(!futile.is_news(&[]));
+        assert!(!futile.is_news(&[claimed(6, 1)]));
+        assert!(futile.is_news(&[claimed(8, 2)]), "something came of it");
+        let other = fixtures::claimed(fixtures::task(2));
+        assert!(futile.is_news(&[claimed(10, 2), other]));
     }
 }

@@ -66,3 +66,14 @@ fn the_custom_backend_passes_the_public_suites() {
     let suites: Vec<&str> = out.lines().map(|l| l.split(':').next().unwrap()).collect();
     assert_eq!(suites, ["compute", "model"], "{out}");
 }
+
+#[test]
+fn the_property_harness_passes_a_good_store_and_finds_a_bug() {
+    let good = succeeded(Command::new(example("property_harness")).output().unwrap());
+    let parts: Vec<&str> = good.lines().map(|l| l.split(':').next().unwrap()).collect();
+    assert_eq!(parts, ["conformance", "histories", "faults"], "{good}");
+    let bad = Command::new(example("property_harness")).arg("--bug").output().unwrap();
+    let out = String::from_utf8(bad.stdout).unwrap();
+    assert!(!bad.status.success(), "{out}");
+    assert_eq!(out.lines().filter(|l| l.contains(": FAILED: ")).count(), 3, "{out}");
+}

@@ -8,3 +8,4 @@ mod facade;
 mod faults;
 mod hands;
 mod orchestrator;
+mod sim;

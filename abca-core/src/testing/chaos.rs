@@ -1,6 +1,6 @@
 //! Fault injection as a layer: a store and a compute strategy that fail, or whose process dies, at a chosen call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
@@ -39,18 +39,27 @@ impl Fault {
     pub const ALL: [Self; 4] = [Self::Fails, Self::AnswerLost, Self::DiesBefore, Self::DiesAfter];
 }
 
-/// One process, as its adapters see it: counts their calls, and lets one of them go wrong. Clones count together.
+/// One process, as its adapters see it: counts their calls, and lets some of them go wrong. Clones count together, and so do
+/// the processes that follow it ([`Chaos::successor`]).
 ///
 /// Counted is whatever changes something, asks for work or asks a backend; plain reads for display and
 /// [`TaskStore::next_due`] pass uncounted. After a death no call of this process is answered any more: the test drops
 /// whatever belongs to it.
 #[derive(Debug, Clone, Default)]
-pub struct Chaos(Arc<Mutex<State>>);
+pub struct Chaos {
+    script: Arc<Mutex<Script>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What all incarnations share.
+#[derive(Debug, Default)]
+struct Script {
+    calls: Vec<&'static str>,
+    plan: BTreeMap<usize, Fault>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    calls: Vec<&'static str>,
-    plan: Option<(usize, Fault)>,
     dead: bool,
     unreadable: BTreeSet<(&'static str, TaskId)>,
     wakers: Vec<Waker>,
@@ -64,7 +73,19 @@ impl Chaos {
 
     /// The `call`-th call, from 0, goes wrong.
     pub fn at(call: usize, fault: Fault) -> Self {
-        Self(Arc::new(Mutex::new(State { plan: Some((call, fault)), ..State::default() })))
+        Self::at_each([(call, fault)])
+    }
+
+    /// Each of these calls, counted from 0, goes wrong.
+    pub fn at_each(plan: impl IntoIterator<Item = (usize, Fault)>) -> Self {
+        let script = Script { calls: Vec::new(), plan: plan.into_iter().collect() };
+        Self { script: Arc::new(Mutex::new(script)), ..Self::default() }
+    }
+
+    /// The process that takes over after a death: it lives, and its calls count on.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self { script: self.script.clone(), ..Self::default() }
     }
 
     /// What `op` (`load` or `log`) reads of this task cannot be read from now on, as if the disk had lost it.
@@ -82,7 +103,7 @@ impl Chaos {
 
     /// The calls so far, by method, in the order of their beginning.
     pub fn calls(&self) -> Vec<&'static str> {
-        self.state().calls.clone()
+        self.script().calls.clone()
     }
 
     /// Answers when the process dies.
@@ -115,13 +136,15 @@ impl Chaos {
         error: fn(&'static str, bool) -> E,
     ) -> Result<T, E> {
         let fault = {
-            let mut state = self.state();
-            let number = state.calls.len();
-            state.calls.push(op);
-            if state.dead {
+            let dead = self.state().dead;
+            let mut script = self.script();
+            let number = script.calls.len();
+            // What is left of a dead process does not count.
+            if dead {
                 Some(Fault::DiesBefore)
             } else {
-                state.plan.filter(|(at, _)| *at == number).map(|(_, f)| f)
+                script.calls.push(op);
+                script.plan.get(&number).copied()
             }
         };
         match fault {
@@ -150,7 +173,11 @@ impl Chaos {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics while it holds the state")
+        self.state.lock().expect("nothing panics while it holds the state")
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("nothing panics while it holds the script")
     }
 }
 

@@ -14,10 +14,21 @@
 pub mod chaos;
 mod clock;
 pub mod compute;
+mod dice;
+pub mod faults;
 pub mod fixtures;
 pub mod forge;
 pub mod linear;
 pub mod model;
+pub mod proxy;
+mod skew;
 pub mod store;
+#[cfg(feature = "proptest")]
+pub mod strategies;
+mod trace;
+pub mod witness;
 
 pub use clock::{SeededIds, VirtualClock};
+pub use dice::Dice;
+pub use skew::SkewedClock;
+pub use trace::Trace;
