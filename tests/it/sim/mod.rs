@@ -25,7 +25,7 @@ use mutants::Mutant;
 use world::{Outcome, run};
 
 /// Everything that must have happened in a thousand seeds, and does not happen by itself.
-const FAULTS: [&str; 55] = [
+const FAULTS: [&str; 56] = [
     "backend: answer lost",
     "backend: dies after",
     "backend: dies before",
@@ -41,6 +41,7 @@ const FAULTS: [&str; 55] = [
     "forge: cannot be reached",
     "forge: does not answer",
     "forge: refuses a task",
+    "gateway: replaced",
     "human: approves",
     "human: denies",
     "human: does not answer in time",

@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::compute::Backend;
 use super::front::Front;
+use super::latch::Latch;
 
 /// What sessions reach.
 #[derive(Debug)]
 pub struct Platform {
-    pub link: Arc<StoreLink>,
+    /// The link's process of the moment: it dies like any other.
+    pub link: Latch<Arc<StoreLink>>,
     pub front: Front,
     pub clock: Arc<dyn Clock>,
     pub witness: Arc<Witness>,
@@ -68,6 +70,9 @@ const ACTS: [(u64, Act); 13] = [
     (5, Act::ReportsTwice),
     (4, Act::DiesAfterReport),
 ];
+
+/// How long a session waits for one answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a session ends early.
 enum End {
@@ -130,7 +135,7 @@ impl Session<'_> {
             | Act::DiesAfterReport => {}
         }
         // Each try waits half a minute itself.
-        let registered = self.said_within(5, || self.p.link.register(self.task, &self.id)).await?;
+        let registered = self.said_within(5, |link| async move { link.register(self.task, &self.id).await }).await?;
         let _working = self.p.backend.works(self.task, &self.id);
         if act == Act::Deaf {
             self.count("session: falls silent");
@@ -190,7 +195,7 @@ impl Session<'_> {
             left -= beat;
             self.p.witness.acts(self.task, &self.id);
             if left > 0 && self.p.heartbeats {
-                let reply = self.said(|| self.p.link.heartbeat(self.task, &self.id)).await?;
+                let reply = self.said(|link| async move { link.heartbeat(self.task, &self.id).await }).await?;
                 self.hears(reply, next).await?;
             }
         }
@@ -211,7 +216,7 @@ impl Session<'_> {
                 () = tokio::time::sleep(Duration::from_secs(20)) => {}
             }
             self.p.witness.acts(self.task, &self.id);
-            let reply = self.said(|| self.p.link.heartbeat(self.task, &self.id)).await?;
+            let reply = self.said(|link| async move { link.heartbeat(self.task, &self.id).await }).await?;
             let decided =
                 |s: &Signal| matches!(&s.kind, SignalKind::ApprovalDecided { request, .. } if *request == gate);
             let answered = reply.signals.iter().any(decided);
@@ -275,14 +280,15 @@ impl Session<'_> {
             records: vec![LogRecord { session: self.id.clone(), at, entry }],
             events: vec![NewEvent::new(EventType::AgentMilestone, at).with("milestone", "worked")],
         };
-        let reply = self.said(|| self.p.link.append(&append)).await?;
+        let append = &append;
+        let reply = self.said(|link| async move { link.append(append).await }).await?;
         *next += 1;
         Ok(reply)
     }
 
     async fn reports(&self, verdict: Verdict) -> Result<(), End> {
-        let report = report(verdict);
-        self.said(|| self.p.link.report(self.task, &self.id, &report)).await
+        let report = &report(verdict);
+        self.said(|link| async move { link.report(self.task, &self.id, report).await }).await
     }
 
     async fn unless_told(&self, reply: LinkReply) -> Result<(), End> {
@@ -296,22 +302,23 @@ impl Session<'_> {
     }
 
     /// Says something until it was heard, as the link's client does: for ten minutes.
-    async fn said<T, F>(&self, word: impl Fn() -> F) -> Result<T, End>
+    async fn said<T, F>(&self, word: impl Fn(Arc<StoreLink>) -> F) -> Result<T, End>
     where
         F: Future<Output = Result<T, LinkError>>,
     {
         self.said_within(14, word).await
     }
 
-    async fn said_within<T, F>(&self, tries: u32, word: impl Fn() -> F) -> Result<T, End>
+    async fn said_within<T, F>(&self, tries: u32, word: impl Fn(Arc<StoreLink>) -> F) -> Result<T, End>
     where
         F: Future<Output = Result<T, LinkError>>,
     {
         let mut pause = Duration::from_secs(1);
         for _ in 0..tries {
-            match word().await {
-                Err(error) if error.kind() == LinkErrorKind::Unavailable => tokio::time::sleep(pause).await,
-                answered => return Ok(answered?),
+            match tokio::time::timeout(PATIENCE, word(self.p.link.now())).await {
+                Ok(Err(error)) if error.kind() == LinkErrorKind::Unavailable => tokio::time::sleep(pause).await,
+                Ok(answered) => return Ok(answered?),
+                Err(_late) => tokio::time::sleep(pause).await,
             }
             pause = (pause * 2).min(Duration::from_secs(60));
         }

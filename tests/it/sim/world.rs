@@ -29,6 +29,9 @@ use crate::orchestrator::world::TokioClock;
 /// Longer than any deadline of a task, retries and waiting for slots included.
 const TOO_LONG: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// A run takes some hundreds of steps, and a wild one some thousands.
+const MOST_STEPS: u64 = 30_000;
+
 #[derive(Debug)]
 pub struct World {
     pub dice: Dice,
@@ -49,6 +52,38 @@ impl World {
 
     pub async fn until_calm(&self) {
         self.calm.until(|calm| *calm).await;
+    }
+}
+
+/// Where sessions are heard: a process of its own, that is begun again when it has died.
+struct Gateway {
+    dice: Dice,
+    weather: Weather,
+    witness: Arc<Witness>,
+    clock: Arc<SkewedClock>,
+    bell: Bell,
+}
+
+impl Gateway {
+    fn opens(&self, number: u64) -> (Process, Arc<StoreLink>) {
+        let dice = self.dice.fork(&format!("incarnation {number}"));
+        let process = Process::new(dice, self.weather.clone(), Arc::new(Tokio));
+        let store = Wake::new(Arc::new(process.store(self.witness.store())), self.bell.clone());
+        let link = StoreLink::new(Arc::new(store), self.clock.clone(), self.bell.clone());
+        (process, Arc::new(link))
+    }
+
+    async fn runs(self, world: Arc<World>, mut process: Process, link: Latch<Arc<StoreLink>>) {
+        for number in 1u64.. {
+            let incarnation = Incarnation { process: process.clone(), clock: self.clock.clone() };
+            world.living.lock().unwrap().insert(u64::MAX, incarnation);
+            process.died().await;
+            self.weather.count("gateway: replaced");
+            tokio::time::sleep(Duration::from_secs(self.dice.between(0, 60))).await;
+            let (next, opened) = self.opens(number);
+            process = next;
+            link.set(opened);
+        }
     }
 }
 
@@ -81,22 +116,27 @@ async fn simulate(seed: u64, mutant: Option<Mutant>, trace: Trace) -> Outcome {
         None => Arc::new(InProcess::new()),
         Some(mutant) => Arc::new(Proxy(Broken::new(Arc::new(InProcess::new()), mutant))),
     };
-    let witness = Witness::new(store, trace.clone());
+    let witness = Witness::bounded(store, trace.clone(), MOST_STEPS);
     let weather = Weather::new(plan.rates.clone());
     let backend = Backend::new(plan.capabilities, witness.clone(), mutant);
     let bell = Bell::default();
     let calm = Latch::new(false);
 
-    // The link's process neither dies nor freezes for good, but its calls go as wrong as those of a worker.
-    let gateway = Process::new(dice.fork("gateway"), weather.clone(), Arc::new(Tokio));
     let gateway_clock = Arc::new(SkewedClock::new(truth.clone(), 0));
-    let gateway_bell = if plan.one_bell { bell.clone() } else { Bell::default() };
-    let through = Arc::new(Wake::new(Arc::new(gateway.store(witness.store())), gateway_bell.clone()));
     let front = Front::new(witness.store(), bell.clone(), weather.clone(), truth.clone(), dice.fork("front"));
-    backend.joins(Arc::new(Platform {
-        link: Arc::new(StoreLink::new(through, gateway_clock.clone(), gateway_bell)),
-        front: front.clone(),
+    let gateway = Gateway {
+        dice: dice.fork("gateway"),
+        weather: weather.clone(),
+        witness: witness.clone(),
         clock: gateway_clock.clone(),
+        bell: if plan.one_bell { bell.clone() } else { Bell::default() },
+    };
+    let (process, link) = gateway.opens(0);
+    let link = Latch::new(link);
+    backend.joins(Arc::new(Platform {
+        link: link.clone(),
+        front: front.clone(),
+        clock: gateway_clock,
         witness: witness.clone(),
         backend: backend.clone(),
         weather: weather.clone(),
@@ -115,7 +155,7 @@ async fn simulate(seed: u64, mutant: Option<Mutant>, trace: Trace) -> Outcome {
         living: Mutex::default(),
         calm: calm.clone(),
     });
-    world.living.lock().unwrap().insert(u64::MAX, Incarnation { process: gateway.clone(), clock: gateway_clock });
+    tokio::spawn(gateway.runs(world.clone(), process, link));
     for number in 0..plan.lanes {
         tokio::spawn(lane(world.clone(), number));
     }

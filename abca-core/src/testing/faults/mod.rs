@@ -1,7 +1,7 @@
 //! Faults by chance: a store and a backend as a process sees them that may die, hang, be cut off or meet bad weather.
 //!
 //! Where [`super::chaos`] lets one chosen call go wrong, here every call may, as often as the [`Rates`] of the
-//! [`Weather`] say and as the [`Dice`] of each [`Process`] fall. The layers know no runtime: waiting and work in the
+//! [`Weather`] say and as the [`Dice`](super::Dice) of each [`Process`] fall. The layers know no runtime: waiting and work in the
 //! background come from a [`Runtime`] of the test's.
 //!
 //! ```

@@ -125,6 +125,7 @@ impl fmt::Display for Finding {
 pub struct Witness {
     inner: Arc<dyn TaskStore>,
     trace: Arc<Trace>,
+    most_steps: u64,
     book: Mutex<Book>,
 }
 
@@ -144,7 +145,13 @@ impl Book {
 impl Witness {
     /// Watches an empty store, and notes what is done to it in a trace.
     pub fn new(inner: Arc<dyn TaskStore>, trace: Arc<Trace>) -> Arc<Self> {
-        Arc::new(Self { inner, trace, book: Mutex::default() })
+        Self::bounded(inner, trace, u64::MAX)
+    }
+
+    /// The same, for a run that takes no more than so many steps of the trace, unless it runs in a circle: that is found, and
+    /// claims are not answered any more, so that the run comes to an end.
+    pub fn bounded(inner: Arc<dyn TaskStore>, trace: Arc<Trace>, most_steps: u64) -> Arc<Self> {
+        Arc::new(Self { inner, trace, most_steps, book: Mutex::default() })
     }
 
     /// The watched store, for whoever uses it.
@@ -311,6 +318,11 @@ impl StoreProxy for Watching {
     }
 
     async fn claim(&self, query: &ClaimQuery) -> Result<Vec<Snapshot>, StoreError> {
+        if self.0.trace.steps() > self.0.most_steps {
+            let detail = format!("more than {} steps: it runs in a circle", self.0.most_steps);
+            self.0.report(Finding { promise: Promise::Ends, task: None, detail });
+            std::future::pending::<()>().await;
+        }
         let answers = self.0.inner.claim(query).await?;
         let mut book = self.0.book();
         for snapshot in &answers {
