@@ -35,6 +35,8 @@ pub struct TaskOutcome {
     pub answer_text: Option<String>,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// From what the end was inferred: the session died before it could tell, and its work stands. `None` when it told.
+    pub inferred: Option<String>,
     /// Who cancelled it.
     pub cancelled_by: Option<String>,
     /// What was spent on models, as reported; zero when no session reported.
@@ -73,6 +75,7 @@ impl TaskOutcome {
             head_sha: None,
             answer_text: None,
             failure: task.failure.or(failed),
+            inferred: task.inferred,
             cancelled_by: task.cancel.filter(|_| task.status == TaskStatus::Cancelled).map(|c| c.by),
             cost: MicroUsd::ZERO,
             usage: Usage::default(),

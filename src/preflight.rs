@@ -8,7 +8,7 @@ use abca_core::text::Screen;
 use async_trait::async_trait;
 
 use crate::models::no_price;
-use crate::orchestrator::{PrepareFailure, Preparer};
+use crate::orchestrator::{OnForge, PrepareFailure, Preparer};
 use crate::sessions::ModelSource;
 
 /// Another preparer, behind a look at the model of the task: it is configured, and has a price where there is a budget.
@@ -46,6 +46,10 @@ impl Preparer for ModelPreflight {
     async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareFailure> {
         self.check(task)?;
         self.inner.prepare(task).await
+    }
+
+    async fn on_forge(&self, task: &Task, heads: &[String]) -> OnForge {
+        self.inner.on_forge(task, heads).await
     }
 }
 

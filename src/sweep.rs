@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use abca_core::compute::ComputeStrategy;
-use abca_core::session::SessionState;
-use abca_core::store::{LogQuery, StoreError, TaskStore};
+use abca_core::store::{StoreError, TaskStore};
 use abca_core::task::Task;
 use abca_core::{Clock, Millis, TaskId};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Error;
-use crate::orchestrator::{load_readable, task_of};
+use crate::orchestrator::{load_readable, session_state, task_of};
 
 /// Names what is to be removed: whoever is done with a folder renames it so, in one step.
 const GONE: &str = ".gone-";
@@ -29,8 +28,6 @@ const ASK_EVERY: u32 = 5;
 const UNSEEN: Millis = Millis::secs(600);
 /// How long work is kept that is nowhere else: its session died before it could save it at the hidden ref.
 const KEEP_UNSAVED: Millis = Millis::secs(7 * 24 * 3600);
-/// Records of a session's log read at once.
-const LOG_PAGE: usize = 500;
 
 /// Hands a folder over to the sweeper of whatever worker comes by. Answers at once, however large the folder is.
 pub(crate) fn give_up(dir: &Path) -> std::io::Result<()> {
@@ -148,16 +145,7 @@ impl Sweeper {
 
     /// Whether work of a task is in its folder only, as far as its log tells.
     async fn is_unsaved(&self, task: TaskId) -> Result<bool, StoreError> {
-        let mut state = SessionState::default();
-        let mut after = 0;
-        loop {
-            let page = self.store.log(&LogQuery { task, after, limit: LOG_PAGE }).await?;
-            page.iter().for_each(|(_, record)| state.apply(&record.entry));
-            match page.last() {
-                Some((last, _)) if page.len() >= LOG_PAGE => after = *last,
-                Some(_) | None => return Ok(state.has_unsaved_work()),
-            }
-        }
+        Ok(session_state(&*self.store, task).await?.has_unsaved_work())
     }
 }
 

@@ -101,6 +101,9 @@ pub(super) fn task(task: &Task, place: Option<QueuePlace>, now: Timestamp) {
         rows.push(("what it is", class.title.to_owned()));
         rows.push(("what to do", class.remedy.to_owned()));
     }
+    if let Some(inferred) = &task.inferred {
+        rows.push(("inferred", inferred.clone()));
+    }
     pairs(&rows);
     if let Some(report) = &task.report {
         say("");
@@ -158,6 +161,9 @@ pub(super) fn outcome(outcome: &TaskOutcome, pr: Option<&PullRequest>) {
         let class = abca_core::classify::classify_failure(failure);
         say(&format!("  why         {}", failure.message));
         say(&format!("  what to do  {}", class.remedy));
+    }
+    if let Some(inferred) = &outcome.inferred {
+        say(&format!("  inferred    {inferred}"));
     }
     if let Some(by) = &outcome.cancelled_by {
         say(&format!("  cancelled by {by}"));

@@ -13,6 +13,7 @@ use abca_core::task::{
 use abca_core::{Clock, Millis, SessionId, Timestamp};
 use sha2::{Digest, Sha256};
 
+use super::delivery::delivery;
 use super::driving::{News, Ticket};
 use super::seams::{Launcher, PrepareFailure, Preparer};
 use super::watch::Watchers;
@@ -230,6 +231,11 @@ impl Driver {
         match step {
             Step::Ask(Query::Prepare) => self.prepare(&task).await,
             Step::Ask(Query::Observe(session)) => self.observe(session, reported).await,
+            Step::Ask(Query::Delivered(session)) => {
+                let limit = self.config.observe_timeout;
+                let delivery = delivery(&*self.store, &*self.preparer, limit, &task).await;
+                Observation::Delivered { session, delivery }
+            }
             Step::Run(Effect { kind: EffectKind::StartSession { session, attempt }, .. }) => {
                 self.start(&task, session, attempt).await
             }
@@ -299,7 +305,10 @@ impl Driver {
 fn adopt(snap: &mut Snapshot, newer: Snapshot, observations: &mut Vec<Observation>) {
     *snap = newer;
     observations.retain(|o| match o {
-        Observation::SlotDenied(_) | Observation::Seen { .. } | Observation::Unseen { .. } => false,
+        Observation::SlotDenied(_)
+        | Observation::Seen { .. }
+        | Observation::Unseen { .. }
+        | Observation::Delivered { .. } => false,
         Observation::Prepared(_)
         | Observation::PrepareFailed { .. }
         | Observation::Started(_)

@@ -12,8 +12,9 @@ use abca_core::task::{Failure, FailureReason, Prepared, Task};
 use abca_core::text::sanitize;
 use async_trait::async_trait;
 
+use super::delivery;
 use super::nearest::nearest;
-use super::seams::{PrepareFailure, Preparer};
+use super::seams::{OnForge, PrepareFailure, Preparer};
 
 /// Most branches that are looked through for a name like a mistyped one.
 const MOST_BRANCHES: usize = 2_000;
@@ -136,6 +137,13 @@ impl Preparer for ForgePreparer {
             token_estimate: hydrated.token_estimate,
             truncated: hydrated.truncated,
         })
+    }
+
+    async fn on_forge(&self, task: &Task, heads: &[String]) -> OnForge {
+        match &task.spec.repo {
+            Some(repo) => delivery::look(&self.git, task, repo, heads).await,
+            None => OnForge::Nothing,
+        }
     }
 }
 

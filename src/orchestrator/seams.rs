@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use abca_core::compute::{SessionLimits, StartSession};
-use abca_core::task::{Failure, Prepared, Task};
+use abca_core::task::{Failure, Prepared, PullRequestRef, Task};
 use abca_core::{SessionId, TaskId};
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -29,6 +29,42 @@ pub struct PrepareFailure {
 pub trait Preparer: fmt::Debug + Send + Sync + 'static {
     /// Checks that the task can be worked on, and assembles its context.
     async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareFailure>;
+
+    /// Looks for what sessions of a task have delivered, once they are over: its pull request, else its commits. `heads` are
+    /// the commits that they were about to push as the head of the task's branch, at least one.
+    ///
+    /// Asked when a session has pushed and then ended without saying what came of it, under the worker's observe timeout.
+    /// The default does not know, and a task then ends as its session left it.
+    async fn on_forge(&self, task: &Task, heads: &[String]) -> OnForge {
+        let _unused = (task, heads);
+        OnForge::Unknowable
+    }
+}
+
+/// What a forge shows of a task's work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnForge {
+    /// A pull request of this task, open or not, with one of the commits at its head.
+    Proposed {
+        /// Which.
+        pull_request: PullRequestRef,
+        /// The commit at its head.
+        head_sha: String,
+    },
+    /// One of the commits at the head of the task's branch, and no pull request of this task.
+    Pushed {
+        /// The commit.
+        sha: String,
+    },
+    /// Neither.
+    Nothing,
+    /// It does not answer now; the same may succeed later.
+    NoAnswer {
+        /// Why.
+        message: String,
+    },
+    /// It cannot be asked.
+    Unknowable,
 }
 
 /// Words the start of a session: what it needs to know, its token, its secrets and its limits.

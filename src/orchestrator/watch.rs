@@ -33,6 +33,8 @@ pub(crate) struct Watchers(Arc<Inner>);
 struct Inner {
     store: Arc<dyn TaskStore>,
     compute: Arc<dyn ComputeStrategy>,
+    /// The name that sessions of this strategy are recorded under.
+    backend: String,
     clock: Arc<dyn Clock>,
     end: CancellationToken,
     watched: Mutex<BTreeMap<SessionId, CancellationToken>>,
@@ -43,10 +45,11 @@ impl Watchers {
     pub(crate) fn new(
         store: Arc<dyn TaskStore>,
         compute: Arc<dyn ComputeStrategy>,
+        backend: String,
         clock: Arc<dyn Clock>,
         end: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { store, compute, clock, end, watched: Mutex::default() }))
+        Self(Arc::new(Inner { store, compute, backend, clock, end, watched: Mutex::default() }))
     }
 
     /// Watches a session, once, where the backend can.
@@ -92,7 +95,7 @@ impl Watchers {
     /// Only registered ones: of a session that was never started there is nothing to wait for.
     pub(crate) async fn resume(&self) {
         let inner = &self.0;
-        let (name, mut before) = (inner.compute.name(), None);
+        let mut before = None;
         let statuses = vec![TaskStatus::Running, TaskStatus::AwaitingApproval, TaskStatus::Finalizing];
         loop {
             let query = ListQuery { statuses: statuses.clone(), before, limit: LIST_PAGE, ..ListQuery::default() };
@@ -101,7 +104,7 @@ impl Watchers {
                 Err(error) => return tracing::warn!(%error, "could not list tasks; their sessions are looked at later"),
             };
             for session in page.iter().filter_map(|task| task.session.as_ref()) {
-                if session.phase == SessionPhase::Live && session.compute == name {
+                if session.phase == SessionPhase::Live && session.compute == inner.backend {
                     self.watch(&session.id);
                 }
             }

@@ -213,8 +213,9 @@ impl Work {
     fn new(id: WorkerId, parts: WorkerParts, config: WorkerConfig, stop: CancellationToken) -> Self {
         let end = CancellationToken::new();
         let store: Arc<dyn TaskStore> = Arc::new(Wake::new(parts.store, parts.bell.clone()));
-        let watchers = Watchers::new(store.clone(), parts.compute.clone(), parts.clock.clone(), end.clone());
         let name = backend_name(&*parts.compute, config.place.as_deref());
+        let watchers =
+            Watchers::new(store.clone(), parts.compute.clone(), name.clone(), parts.clock.clone(), end.clone());
         let backend = Backend { name, capabilities: parts.compute.capabilities() };
         let driver = Arc::new(Driver {
             store,

@@ -15,6 +15,8 @@ mod saving;
 mod verify;
 mod workspace;
 
+pub(crate) use report::delivered_report;
+
 pub use policy::DefaultPolicy;
 pub use runtime::{EXIT_NO_LINK, EXIT_REFUSED, EXIT_REPORTED, SessionParts, fail_session, run_session};
 pub use workspace::HandsProgram;

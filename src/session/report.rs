@@ -1,7 +1,7 @@
 //! The report of a session: what its log says, and what came of the work.
 
 use abca_core::session::{SessionState, StepName};
-use abca_core::task::{DiffStat, Failure, PhaseTiming, SessionReport, Verdict};
+use abca_core::task::{DiffStat, Failure, PhaseTiming, PullRequestRef, SessionReport, Verdict};
 use abca_core::text::Screen;
 use abca_core::{Millis, TaskId};
 
@@ -51,6 +51,26 @@ pub(super) fn report_of(
         prompt_version: state.prompt_version.clone(),
         model: state.model.clone(),
     }
+}
+
+/// The report of a session that delivered and died before it could say so.
+pub(crate) fn delivered_report(
+    task: TaskId,
+    state: &SessionState,
+    branch: &str,
+    head_sha: &str,
+    pull_request: &PullRequestRef,
+) -> SessionReport {
+    let delivered = Delivered {
+        branch: branch.to_owned(),
+        head_sha: head_sha.to_owned(),
+        pull_request: pull_request.clone(),
+        // The log does not hold it, and the work folder may be on another machine.
+        diff: DiffStat::default(),
+    };
+    let answer = state.ended.as_ref().map(|end| end.answer.clone());
+    let outcome = Outcome { answer, delivered: Some(delivered), nothing_to_do: false };
+    report_of(task, state, &Screen::default(), Verdict::Succeeded, None, outcome)
 }
 
 /// Where the time went, in the order of the work; the agent loop is split into model, tools and the rest.

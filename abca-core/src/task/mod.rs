@@ -4,6 +4,7 @@ mod attachments;
 mod builder;
 mod change;
 mod decide;
+mod infer;
 mod liveness;
 mod parts;
 mod record;
@@ -16,16 +17,17 @@ mod submit;
 pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES};
 pub use change::{apply, fail_dead_letter};
 pub use decide::{Backend, decide};
+pub use infer::{Ending, Inference, Shown, Signs, infer};
 pub use liveness::{Liveness, judge};
 pub use parts::{FixedPart, MovingPart};
 pub use record::{
     CancelRequest, CheckResult, DiffStat, Failure, FailureReason, PhaseTiming, Prepared, PullRequestRef, SessionPhase,
-    SessionRecord, SessionReport, StopCause, Stopping, Task, Unprepared, Verdict, Verification,
+    SessionRecord, SessionReport, StopCause, Stopping, Task, Unanswered, Unprepared, Verdict, Verification,
 };
 pub use scope::{InitialScope, InvalidScope};
 pub use snapshot::{
-    Change, Decision, Effect, EffectKind, Observation, OwedEffect, Query, Signal, SignalKind, SlotChange, SlotLimit,
-    SlotScope, Snapshot,
+    Change, Decision, Delivery, Effect, EffectKind, Observation, OwedEffect, Query, Signal, SignalKind, SlotChange,
+    SlotLimit, SlotScope, Snapshot,
 };
 pub use spec::{Attachment, ChannelSource, NewTask, ResolvedLimits, TaskSpec, limits};
 pub use status::{Cause, TRANSITIONS, TaskStatus, Transition};

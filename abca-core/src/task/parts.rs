@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{CancelRequest, Failure, Prepared, SessionRecord, SessionReport, Unprepared};
+use super::record::{CancelRequest, Failure, Prepared, SessionRecord, SessionReport, Unanswered, Unprepared};
 use super::{Task, TaskSpec, TaskStatus};
 use crate::id::{IdempotencyKey, TaskId, UserId};
 use crate::shared::Shared;
@@ -50,6 +50,10 @@ pub struct MovingPart {
     report: Option<Shared<SessionReport>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unanswered: Option<Unanswered>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inferred: Option<String>,
 }
 
 impl Task {
@@ -78,6 +82,8 @@ impl Task {
             cancel,
             report,
             failure,
+            unanswered,
+            inferred,
         } = self.clone();
         let fixed = FixedPart { id, user, spec, idempotency_key, created_at };
         let moving = MovingPart {
@@ -98,6 +104,8 @@ impl Task {
             cancel,
             report,
             failure,
+            unanswered,
+            inferred,
         };
         (fixed, moving)
     }
@@ -123,6 +131,8 @@ impl Task {
             cancel,
             report,
             failure,
+            unanswered,
+            inferred,
         } = moving;
         Self {
             id,
@@ -147,6 +157,8 @@ impl Task {
             cancel,
             report,
             failure,
+            unanswered,
+            inferred,
         }
     }
 }
@@ -175,6 +187,8 @@ mod tests {
         task.attempt = 2;
         task.report = Some(report(Verdict::Succeeded).into());
         task.awaiting = Some("gate".to_owned());
+        task.unanswered = Some(fixtures::unanswered());
+        task.inferred = Some("seen".to_owned());
         assert_eq!(through_json(&task).0, task);
     }
 

@@ -58,6 +58,12 @@ pub struct Task {
     pub report: Option<Shared<SessionReport>>,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// How the forge has failed to say whether the work is delivered, while that is still asked.
+    #[serde(default)]
+    pub unanswered: Option<Unanswered>,
+    /// From what its end was inferred, for people; `None` when its session told it.
+    #[serde(default)]
+    pub inferred: Option<String>,
 }
 
 impl Task {
@@ -92,6 +98,8 @@ impl Task {
             cancel: None,
             report: None,
             failure: None,
+            unanswered: None,
+            inferred: None,
         }
     }
 }
@@ -122,6 +130,20 @@ pub struct Unprepared {
     pub at: Timestamp,
     /// What failed last.
     pub last: Failure,
+}
+
+/// The forge did not answer when it was asked what came of a session: it is asked again, less and less often, for as long
+/// as an end may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// How often, from 1.
+    pub times: u32,
+    /// When it was asked first.
+    pub since: Timestamp,
+    /// When it was asked last.
+    pub at: Timestamp,
+    /// What it said last.
+    pub message: String,
 }
 
 /// How far a session has come, as the platform knows.

@@ -201,6 +201,38 @@ pub enum Observation {
         /// Why.
         message: String,
     },
+    /// What log and forge show of the work of a session that is over.
+    Delivered {
+        /// Which.
+        session: SessionId,
+        /// What they show.
+        delivery: Delivery,
+    },
+}
+
+/// What the session log and the forge show of a task's work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+pub enum Delivery {
+    /// The pull request that a session of this task opened as its last step, and all that its session would have reported,
+    /// as far as its log tells.
+    Proposed(Box<SessionReport>),
+    /// Commits on the task's branch, and no pull request.
+    Pushed {
+        /// The branch.
+        branch: String,
+        /// The commit at its head.
+        sha: String,
+    },
+    /// Nothing.
+    Nothing,
+    /// It cannot be found out now, and may be later.
+    NoAnswer {
+        /// Why.
+        message: String,
+    },
+    /// There is nobody to ask.
+    Unknowable,
 }
 
 /// A fact that a decision needs and that changes nothing to find out.
@@ -211,6 +243,8 @@ pub enum Query {
     Prepare,
     /// Ask the backend about a session: [`Observation::Seen`] or [`Observation::Unseen`].
     Observe(SessionId),
+    /// Ask log and forge whether a session that is over has delivered its work: [`Observation::Delivered`].
+    Delivered(SessionId),
 }
 
 /// Everything that bears on a task, at one moment.

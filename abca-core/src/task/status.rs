@@ -130,6 +130,8 @@ pub enum Cause {
     SessionLostRetry,
     /// The session is over without a report, and no attempt is left.
     SessionLost,
+    /// The session is over without a report that counts, and its pull request stands: the end is inferred.
+    DeliveryFound,
     /// Preparation failed for good.
     PreparationFailed,
     /// The session could not be started, and no attempt is left.
@@ -190,6 +192,7 @@ pub const TRANSITIONS: &[Transition] = table! {
     Hydrating => Running, SessionRegistered, SessionStarted;
     Hydrating => Failed, PreparationFailed, TaskFailed;
     Hydrating => Failed, StartFailed, TaskFailed;
+    Hydrating => Completed, DeliveryFound, TaskCompleted;
     Hydrating => TimedOut, DeadlinePassed, TaskTimedOut;
     Hydrating => Cancelled, Cancelled, TaskCancelled;
     Hydrating => Failed, FailedByOperator, TaskFailed;
@@ -197,6 +200,7 @@ pub const TRANSITIONS: &[Transition] = table! {
     Running => Finalizing, SessionReported, TaskFinalizing;
     Running => Hydrating, SessionLostRetry, SessionStartRetry;
     Running => Completed, SessionEnded, TaskCompleted;
+    Running => Completed, DeliveryFound, TaskCompleted;
     Running => Failed, SessionEnded, TaskFailed;
     Running => Failed, SessionLost, TaskFailed;
     Running => TimedOut, DeadlinePassed, TaskTimedOut;
@@ -206,12 +210,14 @@ pub const TRANSITIONS: &[Transition] = table! {
     AwaitingApproval => Finalizing, SessionReported, TaskFinalizing;
     AwaitingApproval => Hydrating, SessionLostRetry, SessionStartRetry;
     AwaitingApproval => Completed, SessionEnded, TaskCompleted;
+    AwaitingApproval => Completed, DeliveryFound, TaskCompleted;
     AwaitingApproval => Failed, SessionEnded, TaskFailed;
     AwaitingApproval => Failed, SessionLost, TaskFailed;
     AwaitingApproval => TimedOut, DeadlinePassed, TaskTimedOut;
     AwaitingApproval => Cancelled, Cancelled, TaskCancelled;
     AwaitingApproval => Failed, FailedByOperator, TaskFailed;
     Finalizing => Completed, SessionEnded, TaskCompleted;
+    Finalizing => Completed, DeliveryFound, TaskCompleted;
     Finalizing => Failed, SessionEnded, TaskFailed;
     Finalizing => TimedOut, DeadlinePassed, TaskTimedOut;
     Finalizing => Cancelled, Cancelled, TaskCancelled;

@@ -12,7 +12,7 @@ use crate::store::{ClaimQuery, Commit, LeaseChange, NewSignal, Submit};
 use crate::task::{
     Cause, Change, DiffStat, Effect, EffectKind, Failure, FailureReason, Prepared, ResolvedLimits, SessionPhase,
     SessionRecord, SessionReport, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot, Task, TaskSpec,
-    TaskStatus, Transition, Verdict,
+    TaskStatus, Transition, Unanswered, Verdict,
 };
 use crate::time::{Millis, Timestamp};
 
@@ -128,6 +128,11 @@ pub fn report(verdict: Verdict) -> SessionReport {
         prompt_version: "0".repeat(12),
         model: None,
     }
+}
+
+/// A forge that has failed to answer twice.
+pub fn unanswered() -> Unanswered {
+    Unanswered { times: 2, since: at(1), at: at(2), message: "the forge answered 503".to_owned() }
 }
 
 /// Submits a task: one event, due at once.

@@ -207,3 +207,36 @@ async fn dies_delivering(opened: bool, moved: bool) {
 async fn the_brain_while_it_delivers() {
     join_all([(false, false), (true, false), (false, true), (true, true)].map(|(o, m)| dies_delivering(o, m))).await;
 }
+
+/// Its worker stands still from after the push on, so that nothing that the session says of its pull request is heard; then
+/// both die.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_its_pull_request_and_its_report() {
+    let (model, _) = model(During::Verification, Victim::Brain);
+    let mut place = Place::new(&model).await;
+    let records = place.repo().join(".git/abca");
+    std::fs::create_dir_all(&records).unwrap();
+    // Whoever opens a pull request waits for this.
+    let lock = std::fs::File::options().create(true).truncate(false).write(true).open(records.join("lock")).unwrap();
+    lock.lock().unwrap();
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    let branch = place.repo().join(".git/refs/heads/bgagent").join(task.id().to_string());
+    place.until_true(&task, "the branch is pushed", || branch.exists()).await;
+    place.stop_worker();
+    lock.unlock().unwrap();
+    let proposed = || records.join("pulls/1.json").exists();
+    place.until_true(&task, "the pull request is there", proposed).await;
+    signal(place.session_process("brain").unwrap(), "KILL");
+    place.kill_worker();
+    place.nothing_runs(&task).await;
+    place.start_worker();
+    let outcome = place.delivered(&task).await;
+    let story = place.story(&task).await;
+    assert_eq!(outcome.attempts, 1, "nothing is done again\n{story}");
+    let inferred = outcome.inferred.clone().unwrap_or_default();
+    assert!(inferred.contains("its pull request stands"), "{inferred}\n{story}");
+    assert_eq!(place.on_branch(&outcome, "ran.log"), "one\ntwo\n", "{story}");
+    assert_eq!((outcome.turns, outcome.verification.len()), (3, 1), "all that the log tells\n{story}");
+    assert_eq!(place.model.calls(), 3, "{story}");
+}

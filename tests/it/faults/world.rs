@@ -132,6 +132,12 @@ impl Place {
         self.worker = Some(command.spawn().unwrap());
     }
 
+    /// SIGSTOP: it stands still.
+    pub fn stop_worker(&self) {
+        let worker = self.worker.as_ref().unwrap();
+        signal(i32::try_from(worker.id()).unwrap(), "STOP");
+    }
+
     /// SIGKILL, and the body is buried.
     pub fn kill_worker(&mut self) {
         if let Some(mut worker) = self.worker.take() {

@@ -1,6 +1,7 @@
 //! Whole lives of tasks under the real driver, with sessions that are tokio tasks, in virtual time.
 
 mod chaos;
+mod delivered;
 mod leases;
 mod link;
 mod lives;

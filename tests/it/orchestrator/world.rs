@@ -14,7 +14,7 @@ use abca_core::link::{AppendLog, LinkError, LinkReply, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
 use abca_core::store::{EventQuery, NewSignal, SignalOutcome, Submit, SubmitOutcome, TaskStore};
 use abca_core::task::{
-    Failure, FailureReason, Prepared, Signal, SignalKind, Snapshot, Task, TaskSpec, TaskStatus, Verdict,
+    Failure, FailureReason, Prepared, SessionReport, Signal, SignalKind, Snapshot, Task, TaskSpec, TaskStatus, Verdict,
 };
 use abca_core::testing::SeededIds;
 use abca_core::testing::fixtures;
@@ -50,6 +50,12 @@ pub enum Act {
     Fail,
     /// Registers, writes, and exits without a report.
     Crash,
+    /// Registers, writes that it is about to push a commit named by so many equal digits, and exits without a report.
+    CrashPushing(char),
+    /// The same, and reports a failure of the forge.
+    FailPushing(char),
+    /// The same, and does nothing more.
+    HangPushing(char),
     /// Exits before it registers.
     CrashEarly,
     /// Registers, and then does nothing, but hears a stop.
@@ -130,14 +136,20 @@ impl Script {
         }
         let next = registered.log.len() as u64 + 1;
         let entry = LogEntry::SessionStarted { attempt: registered.task.attempt, walls: vec!["none".to_owned()] };
-        let record = LogRecord { session: session.clone(), at: self.clock.now(), entry };
+        let mut entries = vec![entry];
+        if let Act::CrashPushing(digit) | Act::FailPushing(digit) | Act::HangPushing(digit) = act {
+            entries.push(LogEntry::PushIntended { branch: "b".to_owned(), sha: digit.to_string().repeat(40) });
+        }
+        let record = |entry| LogRecord { session: session.clone(), at: self.clock.now(), entry };
+        let records = entries.into_iter().map(record).collect();
         let events = vec![NewEvent::new(EventType::SessionWalls, self.clock.now())];
-        let append = AppendLog { task, session: session.clone(), expect_seq: next, records: vec![record], events };
+        let append = AppendLog { task, session: session.clone(), expect_seq: next, records, events };
         let reply = self.link.append(&append).await?;
         let work = async {
             match act {
                 Act::Succeed(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                Act::Hang => std::future::pending().await,
+                Act::Hang | Act::HangPushing(_) => std::future::pending().await,
+                Act::CrashPushing(_) | Act::FailPushing(_) => {}
                 Act::Fail | Act::Crash | Act::CrashEarly | Act::Deaf | Act::Linger | Act::Mute => {}
             }
         };
@@ -153,11 +165,22 @@ impl Script {
         match act {
             Act::Succeed(_) => self.link.report(task, session, &report(Verdict::Succeeded)).await?,
             Act::Fail => self.link.report(task, session, &report(Verdict::Failed)).await?,
+            Act::FailPushing(_) => {
+                let failure = Failure::new(FailureReason::Delivery, "the pull request is not open");
+                let report = SessionReport { failure: Some(failure), ..report(Verdict::Failed) };
+                self.link.report(task, session, &report).await?;
+            }
             Act::Linger => {
                 self.link.report(task, session, &report(Verdict::Succeeded)).await?;
                 std::future::pending::<()>().await;
             }
-            Act::Crash | Act::CrashEarly | Act::Hang | Act::Deaf | Act::Mute => return Ok("crashed".to_owned()),
+            Act::Crash
+            | Act::CrashPushing(_)
+            | Act::HangPushing(_)
+            | Act::CrashEarly
+            | Act::Hang
+            | Act::Deaf
+            | Act::Mute => return Ok("crashed".to_owned()),
         }
         Ok("reported".to_owned())
     }

@@ -41,6 +41,7 @@ fn moments(task: &mut Task) -> impl Iterator<Item = &mut Timestamp> {
         task.unprepared.as_mut().map(|u| &mut u.at),
     ]
     .into_iter()
+    .chain(task.unanswered.as_mut().into_iter().flat_map(|u| [Some(&mut u.since), Some(&mut u.at)]))
     .chain(session.into_iter().flatten())
     .flatten()
 }
@@ -58,7 +59,7 @@ mod tests {
     use super::super::{Backend, decide};
     use super::*;
     use crate::compute::{ComputeCapabilities, SessionView};
-    use crate::task::{Observation, Snapshot, TaskStatus, apply};
+    use crate::task::{Delivery, Observation, Snapshot, TaskStatus, apply};
     use crate::testing::fixtures::{admit, at, claimed, running, start_intent, task};
 
     /// A year and a day.
@@ -92,6 +93,10 @@ mod tests {
                     }
                     Decision::Ask(crate::task::Query::Observe(session)) => {
                         seen.push(Observation::Seen { session, view: SessionView::Running { active_at: None } });
+                    }
+                    Decision::Ask(crate::task::Query::Delivered(session)) => {
+                        let delivery = Delivery::NoAnswer { message: "no".to_owned() };
+                        seen.push(Observation::Delivered { session, delivery });
                     }
                     Decision::Run(_) => seen.push(Observation::Stopped(s.task.session.as_ref().unwrap().id.clone())),
                     Decision::Ask(crate::task::Query::Prepare) => {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{Cause, Decision, Failure, FailureReason, StopCause, TaskStatus};
+use super::super::{Cause, Decision, Ending, Failure, FailureReason, StopCause, TaskStatus};
 use super::Facts;
 use crate::time::{Millis, Timestamp};
 
@@ -32,6 +32,11 @@ impl<'a> Facts<'a> {
         whole.map_or(of_state, |w| w.min(of_state))
     }
 
+    /// Times the task out, and says what its deadline found.
+    pub(super) fn timed_out(&self, detail: &str) -> Decision {
+        self.draft().time_out(Failure::new(FailureReason::Deadline, detail)).done()
+    }
+
     pub(super) fn deadline(&self) -> Option<Decision> {
         if self.now < self.deadline_at() {
             return None;
@@ -59,14 +64,12 @@ impl<'a> Facts<'a> {
                 let text = format!("Admission queue timeout: task waited {waited}");
                 self.draft().time_out(Failure::new(FailureReason::Deadline, text)).done()
             }
-            TaskStatus::Hydrating
-            | TaskStatus::Running
-            | TaskStatus::AwaitingApproval
-            | TaskStatus::Finalizing
-            | TaskStatus::Completed
-            | TaskStatus::Failed
-            | TaskStatus::Cancelled
-            | TaskStatus::TimedOut => self.draft().time_out(Failure::new(FailureReason::Deadline, message)).done(),
+            TaskStatus::Hydrating | TaskStatus::Running | TaskStatus::AwaitingApproval | TaskStatus::Finalizing => {
+                self.conclude(Ending::OutOfTime, &message)
+            }
+            TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::TimedOut => {
+                Decision::Wait { until: None }
+            }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What the driver found out, read once.
 
-use super::super::{Observation, SlotScope};
+use super::super::{Delivery, Observation, SlotScope};
 use super::prepare::Preparing;
 use crate::compute::SessionView;
 use crate::id::SessionId;
@@ -34,6 +34,8 @@ pub(super) struct Found<'a> {
     pub(super) stop_failed: Option<&'a str>,
     /// What the backend says of it; `Err` when it could not be asked.
     pub(super) view: Option<Result<&'a SessionView, ()>>,
+    /// What is delivered of its work.
+    pub(super) delivery: Option<&'a Delivery>,
 }
 
 impl<'a> Found<'a> {
@@ -46,6 +48,7 @@ impl<'a> Found<'a> {
             stopped: false,
             stop_failed: None,
             view: None,
+            delivery: None,
         };
         for observation in observations {
             match observation {
@@ -65,12 +68,16 @@ impl<'a> Found<'a> {
                 }
                 Observation::Seen { session: id, view } if session == Some(id) => found.view = Some(Ok(view)),
                 Observation::Unseen { session: id, .. } if session == Some(id) => found.view = Some(Err(())),
+                Observation::Delivered { session: id, delivery } if session == Some(id) => {
+                    found.delivery = found.delivery.or(Some(delivery));
+                }
                 Observation::Started(_)
                 | Observation::StartFailed { .. }
                 | Observation::Stopped(_)
                 | Observation::StopFailed { .. }
                 | Observation::Seen { .. }
-                | Observation::Unseen { .. } => {}
+                | Observation::Unseen { .. }
+                | Observation::Delivered { .. } => {}
             }
         }
         found

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::{Cause, Decision, Failure, FailureReason, ResolvedLimits, SessionPhase, SignalKind, TaskStatus};
+use super::super::{
+    Cause, Decision, Ending, Failure, FailureReason, ResolvedLimits, SessionPhase, SignalKind, TaskStatus,
+};
 use super::Facts;
 use crate::event::{EventType, NewEvent};
 use crate::time::Millis;
@@ -11,11 +13,15 @@ use crate::time::Millis;
 pub(super) const MAX_BACKOFF: Millis = Millis::secs(300);
 
 impl<'a> Facts<'a> {
-    /// The session is over without a usable report: another attempt, or the end.
+    /// The session is over without a usable report.
     pub(super) fn lost(&self, detail: &str) -> Decision {
-        let limits = self.limits();
-        let attempt = self.task.attempt;
-        let registered = match self.task.status {
+        let ending = if self.was_let_in() { Ending::Silent } else { Ending::NeverBegan };
+        self.conclude(ending, detail)
+    }
+
+    /// Whether the session of this attempt has registered.
+    fn was_let_in(&self) -> bool {
+        match self.task.status {
             TaskStatus::Running | TaskStatus::AwaitingApproval | TaskStatus::Finalizing => true,
             TaskStatus::PendingUploads
             | TaskStatus::Queued
@@ -25,19 +31,29 @@ impl<'a> Facts<'a> {
             | TaskStatus::Failed
             | TaskStatus::Cancelled
             | TaskStatus::TimedOut => false,
-        };
-        // What is being finalized has its report: it is never tried again. Nor is what may still run: never two at once.
-        let last = attempt >= limits.max_attempts || self.unconfirmed.is_some();
-        if last || self.task.status == TaskStatus::Finalizing {
-            let text = if registered { format!("Agent session lost: {detail}") } else { detail.to_owned() };
-            let (cause, reason) = match (self.task.status, registered) {
-                (TaskStatus::Finalizing, _) => (Cause::SessionEnded, FailureReason::SessionLost),
-                (_, true) => (Cause::SessionLost, FailureReason::SessionLost),
-                (_, false) => (Cause::StartFailed, FailureReason::SessionStart),
-            };
-            let text = format!("{text} (attempt {attempt} of {})", limits.max_attempts);
-            return self.draft().fail(cause, Failure::new(reason, text)).done();
         }
+    }
+
+    /// Fails the task whose session is lost, or could not be started.
+    pub(super) fn lost_for_good(&self, detail: &str) -> Decision {
+        if self.refused() {
+            return self.draft().fail(Cause::StartFailed, Failure::new(FailureReason::SessionStart, detail)).done();
+        }
+        let registered = self.was_let_in();
+        let text = if registered { format!("Agent session lost: {detail}") } else { detail.to_owned() };
+        let (cause, reason) = match (self.task.status, registered) {
+            (TaskStatus::Finalizing, _) => (Cause::SessionEnded, FailureReason::SessionLost),
+            (_, true) => (Cause::SessionLost, FailureReason::SessionLost),
+            (_, false) => (Cause::StartFailed, FailureReason::SessionStart),
+        };
+        let text = format!("{text} (attempt {} of {})", self.task.attempt, self.limits().max_attempts);
+        self.draft().fail(cause, Failure::new(reason, text)).done()
+    }
+
+    /// Another attempt, a little later.
+    pub(super) fn again(&self, detail: &str) -> Decision {
+        let limits = self.limits();
+        let attempt = self.task.attempt;
         let not_before = self.now.after(backoff(limits, attempt));
         let details = [
             ("reason", Value::from(detail)),
@@ -59,11 +75,12 @@ impl<'a> Facts<'a> {
             .set(|t| {
                 t.not_before = Some(not_before);
                 t.awaiting = None;
+                t.unanswered = None;
                 if let Some(s) = &mut t.session {
                     s.phase = SessionPhase::Over;
                 }
             });
-        if registered {
+        if self.was_let_in() {
             draft.go(TaskStatus::Hydrating, Cause::SessionLostRetry, &details).done()
         } else {
             let event = details
@@ -71,10 +88,6 @@ impl<'a> Facts<'a> {
                 .fold(NewEvent::new(EventType::SessionStartRetry, self.now), |e, (k, v)| e.with(k, v.clone()));
             draft.tell(event).done()
         }
-    }
-
-    pub(super) fn start_failed(&self, detail: &str) -> Decision {
-        self.draft().fail(Cause::StartFailed, Failure::new(FailureReason::SessionStart, detail)).done()
     }
 }
 

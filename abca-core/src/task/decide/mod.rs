@@ -6,6 +6,7 @@ mod admission;
 mod alive;
 mod clock;
 mod deadlines;
+mod delivered;
 mod found;
 mod inbox;
 mod lost;

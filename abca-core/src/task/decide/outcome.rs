@@ -6,6 +6,7 @@ use super::super::{
     Cause, Decision, Failure, FailureReason, Query, SessionReport, SignalKind, StopCause, TaskStatus, Verdict,
 };
 use super::Facts;
+use super::delivered::ending_of;
 use crate::compute::SessionView;
 use crate::time::{Millis, Timestamp};
 
@@ -34,11 +35,7 @@ impl<'a> Facts<'a> {
             Some(Err(_)) => false,
         };
         if over {
-            return Some(if report.verdict == Verdict::Cancelled {
-                self.lost("the session was interrupted from outside")
-            } else {
-                self.end(report)
-            });
+            return Some(self.end(report));
         }
         Some(self.lingering(report))
     }
@@ -74,17 +71,35 @@ impl<'a> Facts<'a> {
             .done()
     }
 
-    /// Ends the task as its session judged.
+    /// Goes on from a session that is over and has reported.
     pub(super) fn end(&self, report: &SessionReport) -> Decision {
-        let stored = report.clone();
-        let draft = self.draft().set(|t| t.report = Some(stored.into()));
+        match (report.verdict, &report.failure) {
+            (Verdict::Cancelled, _) => self.lost("the session was interrupted from outside"),
+            (Verdict::Succeeded | Verdict::NothingToDo | Verdict::Failed, None) => {
+                self.conclude(ending_of(report), "the session reported a failure without a reason")
+            }
+            (Verdict::Succeeded | Verdict::NothingToDo | Verdict::Failed, Some(failure)) => {
+                self.conclude(ending_of(report), &format!("the session reported `{}`", failure.message))
+            }
+        }
+    }
+
+    /// What an end tells of the work.
+    pub(super) fn end_details(report: &SessionReport) -> [(&'static str, Value); 4] {
         let pr = report.pull_request.as_ref().map_or(Value::Null, |p| Value::from(p.url.clone()));
-        let details = [
+        [
             ("pr_url", pr),
             ("code_changed", Value::from(report.code_changed)),
             ("cost_micro_usd", Value::from(report.cost.0)),
             ("turns", Value::from(report.turns_completed)),
-        ];
+        ]
+    }
+
+    /// Ends the task as its session judged.
+    pub(super) fn as_reported(&self, report: &SessionReport) -> Decision {
+        let stored = report.clone();
+        let draft = self.draft().set(|t| t.report = Some(stored.into()));
+        let details = Self::end_details(report);
         match report.verdict {
             Verdict::Succeeded | Verdict::NothingToDo => {
                 draft.go(TaskStatus::Completed, Cause::SessionEnded, &details).done()

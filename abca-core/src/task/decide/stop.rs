@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::super::{
-    CancelRequest, Cause, Decision, EffectKind, Failure, FailureReason, SessionPhase, SessionRecord, SignalKind,
-    StopCause, Stopping, TaskStatus, Verdict,
+    CancelRequest, Cause, Decision, EffectKind, Ending, Failure, FailureReason, SessionPhase, SessionRecord,
+    SignalKind, StopCause, Stopping, TaskStatus, Verdict,
 };
 use super::{ASK_AGAIN, Facts};
 use crate::Shared;
@@ -64,13 +64,8 @@ impl<'a> Facts<'a> {
             None => stopping.detail.clone(),
             Some(why) => format!("{}; the backend did not confirm the stop: {why}", stopping.detail),
         };
-        if let Some(cancel) = &self.task.cancel {
-            let by = Value::from(cancel.by.clone());
-            let mut draft = self.draft().set(|t| t.report = self.result().cloned().map(Shared::new));
-            if self.unconfirmed.is_some() {
-                draft = draft.set(|t| t.failure = Some(Failure::new(FailureReason::Infrastructure, &detail)));
-            }
-            return draft.go(TaskStatus::Cancelled, Cause::Cancelled, &[("cancelled_by", by)]).done();
+        if self.task.cancel.is_some() {
+            return self.conclude(Ending::Cancelled, &detail);
         }
         // A session that was never let in has nothing to report.
         if let Some(report) = self.result()
@@ -80,15 +75,23 @@ impl<'a> Facts<'a> {
             return self.end(report);
         }
         match stopping.cause {
-            StopCause::Deadline => self.draft().time_out(Failure::new(FailureReason::Deadline, &detail)).done(),
-            // A record that says running, stopped because its start was refused, was written by nobody: it is lost.
-            StopCause::StartRefused if self.task.status == TaskStatus::Hydrating => self.start_failed(&detail),
+            StopCause::Deadline => self.conclude(Ending::OutOfTime, &detail),
             StopCause::StartRefused
             | StopCause::Cancelled
             | StopCause::Lost
             | StopCause::StartFailed
             | StopCause::Lingering => self.lost(&detail),
         }
+    }
+
+    /// Confirms the cancel.
+    pub(super) fn cancelled(&self, detail: &str) -> Decision {
+        let by = self.task.cancel.as_ref().map_or(Value::Null, |c| Value::from(c.by.clone()));
+        let mut draft = self.draft().set(|t| t.report = self.result().cloned().map(Shared::new));
+        if self.unconfirmed.is_some() {
+            draft = draft.set(|t| t.failure = Some(Failure::new(FailureReason::Infrastructure, detail)));
+        }
+        draft.go(TaskStatus::Cancelled, Cause::Cancelled, &[("cancelled_by", by)]).done()
     }
 }
 

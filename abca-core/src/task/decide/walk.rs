@@ -52,6 +52,8 @@ pub(super) struct World {
     pub(super) starts: Vec<SessionId>,
     events: Vec<EventType>,
     signals: u64,
+    /// How often the forge showed a pull request.
+    found: u64,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             starts: Vec::new(),
             events: Vec::new(),
             signals: 0,
+            found: 0,
         }
     }
 
@@ -175,6 +178,18 @@ impl World {
                         }
                     });
                 }
+                Decision::Ask(Query::Delivered(session)) => {
+                    let delivery = match next() {
+                        Luck::Good | Luck::Cancel | Luck::Crash => Delivery::Nothing,
+                        Luck::Bad => {
+                            self.found += 1;
+                            Delivery::Proposed(Box::new(fixtures::report(Verdict::Succeeded)))
+                        }
+                        Luck::Silent | Luck::Late => Delivery::NoAnswer { message: "unreachable".to_owned() },
+                        Luck::Gate => Delivery::Pushed { branch: "b".to_owned(), sha: "0".repeat(40) },
+                    };
+                    seen.push(Observation::Delivered { session, delivery });
+                }
                 Decision::Run(effect) => match effect.kind {
                     EffectKind::StartSession { session, .. } => match next() {
                         Luck::Bad => seen.push(Observation::StartFailed {
@@ -230,6 +245,12 @@ impl World {
         let ends = self.events.iter().filter(|e| e.is_terminal()).count();
         assert_eq!(ends, usize::from(after.is_terminal()));
         if after.is_terminal() {
+            let inferred = after == TaskStatus::Completed && self.snap.task.inferred.is_some();
+            assert_eq!(
+                inferred,
+                self.found > 0,
+                "a pull request that stands ends its task, and nothing else is inferred"
+            );
             assert!(self.events.last().is_some_and(|e| e.is_terminal()), "nothing is told after the end");
             assert!(self.snap.owed.is_empty() && self.snap.signals.is_empty());
             let unconfirmed = change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed"));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use abca_core::compute::SessionView;
 use abca_core::store::{CommitVerdict, LeaseChange};
-use abca_core::task::{Decision, EffectKind, Failure, FailureReason, Observation, Query, decide};
+use abca_core::task::{Decision, Delivery, EffectKind, Failure, FailureReason, Observation, Query, decide};
 
 use super::fixtures::{at, backend, prepared, task_id};
 use super::machine::Race;
@@ -74,6 +74,13 @@ fn drive(model: &Race, w: &World, rows: &mut [Row], t: usize, now: u64, kind: bo
                         session,
                         view: SessionView::Exited { code: None, signal: None, detail: None },
                     },
+                });
+            }
+            // The forge is away: nobody waits for it for ever.
+            Decision::Ask(Query::Delivered(session)) => {
+                seen.push(Observation::Delivered {
+                    session,
+                    delivery: Delivery::NoAnswer { message: "no".to_owned() },
                 });
             }
             Decision::Run(effect) => seen.push(match (effect.kind, kind) {

@@ -88,6 +88,12 @@ fn tombstones_are_needed_where_nothing_else_refuses_a_late_start() {
 }
 
 #[test]
+fn asking_the_forge_before_a_task_is_given_up_is_needed() {
+    let bounds = Bounds { workers: 1, steals: 0, proposals: true, ..STOLEN };
+    guards(p::DELIVERED, bounds, Guards { asks: false, ..Guards::ALL });
+}
+
+#[test]
 fn giving_slots_back_is_needed() {
     guards(p::SLOTS, Bounds { cancels: 1, ..TWO }, Guards { release: false, ..Guards::ALL });
 }

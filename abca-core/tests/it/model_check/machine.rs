@@ -35,6 +35,8 @@ pub enum Action {
     Crash(usize),
     Register(usize, usize),
     Report(usize, usize, Verdict),
+    /// A session opens its pull request.
+    Propose(usize, usize),
     /// A report that comes past the gate.
     LateReport(usize, usize),
     /// A session ends without a word.
@@ -151,6 +153,7 @@ impl Model for Race {
                 w.sessions[t][a].reported = true;
                 self.signal(&mut w, t, &format!("result/{a}"), result(t, a, Verdict::Succeeded), None);
             }
+            Action::Propose(t, a) => w.sessions[t][a].proposed = true,
             Action::Die(t, a) => w.sessions[t][a].process = Process::Gone,
             Action::Ring(t, a) => {
                 self.count_late(&mut w, t, a, true);

@@ -33,6 +33,7 @@ const SMALL: Bounds = Bounds {
     late: 0,
     cancels: 1,
     verdicts: false,
+    proposals: false,
     gates: false,
     tombstones: true,
     repeats: 0,
@@ -79,6 +80,14 @@ fn words_come_late_out_of_order_and_past_the_gate() {
 fn a_human_is_asked_and_answers_or_does_not() {
     let bounds = Bounds { workers: 1, steals: 0, faults: 0, gates: true, ticks: 2, ..SMALL };
     check("gates", bounds, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::AWAITS]);
+}
+
+#[test]
+fn a_session_dies_between_its_pull_request_and_its_report() {
+    let bounds = Bounds { attempts: 2, workers: 1, steals: 0, proposals: true, ..SMALL };
+    check("proposals", bounds, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::INFERS, p::AGAIN]);
+    let bounds = Bounds { faults: 0, ticks: 2, proposals: true, ..SMALL };
+    check("proposals, two workers", bounds, &[p::COMPLETES, p::FAILS, p::IS_CANCELLED, p::INFERS, p::ZOMBIE]);
 }
 
 #[test]
@@ -144,6 +153,11 @@ fn large() {
         ("approvals, words sent again", Bounds { gates: true, repeats: 1, ticks: 2, ..SMALL }, with(p::AWAITS)),
         ("due times, two attempts", Bounds { attempts: 2, timers: true, ..SMALL }, with(p::AGAIN)),
         ("three workers, two thefts", Bounds { workers: 3, steals: 2, ..SMALL }, with(p::ZOMBIE)),
+        (
+            "pull requests, two attempts, two workers",
+            Bounds { attempts: 2, faults: 1, cancels: 0, proposals: true, ..SMALL },
+            vec![p::COMPLETES, p::FAILS, p::INFERS],
+        ),
         ("no tombstones, two attempts", Bounds { attempts: 2, tombstones: false, ..SMALL }, with(p::AGAIN)),
     ];
     let states: usize = runs.iter().map(|(name, bounds, ways)| check(name, *bounds, ways)).sum();

@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use abca_core::SessionId;
 use abca_core::compute::SessionView;
 use abca_core::task::{
-    Change, Decision, EffectKind, Observation, Query, SessionRecord, Signal, SignalKind, SlotChange, Snapshot, Task,
+    Change, Decision, Delivery, EffectKind, Observation, Query, SessionRecord, Signal, SignalKind, SlotChange,
+    Snapshot, Task,
 };
 
 pub fn of(write: impl FnOnce(&mut DefaultHasher)) -> u64 {
@@ -29,6 +30,9 @@ pub fn snapshot(s: &Snapshot, h: &mut DefaultHasher) {
 fn task(t: &Task, h: &mut DefaultHasher) {
     (t.status, t.status_at, t.admitted_at, t.attempt, t.not_before, t.prepared.is_some()).hash(h);
     t.unprepared.as_ref().map(|u| u.at).hash(h);
+    t.started_at.is_some().hash(h);
+    t.unanswered.as_ref().map(|u| (u.times, u.since, u.at)).hash(h);
+    t.inferred.is_some().hash(h);
     t.session.is_some().hash(h);
     t.session.iter().for_each(|s| session(s, h));
     (t.awaiting.is_some(), t.cancel.is_some(), t.report.as_ref().map(|r| r.verdict as u8)).hash(h);
@@ -64,6 +68,17 @@ pub fn observation(o: &Observation, h: &mut DefaultHasher) {
         Observation::StopFailed { session, .. } => (6u8, session).hash(h),
         Observation::Seen { session, view: v } => (7u8, session, view(v)).hash(h),
         Observation::Unseen { session, .. } => (8u8, session).hash(h),
+        Observation::Delivered { session, delivery: d } => (9u8, session, delivery(d)).hash(h),
+    }
+}
+
+fn delivery(d: &Delivery) -> u8 {
+    match d {
+        Delivery::Proposed(_) => 0,
+        Delivery::Pushed { .. } => 1,
+        Delivery::Nothing => 2,
+        Delivery::NoAnswer { .. } => 3,
+        Delivery::Unknowable => 4,
     }
 }
 
@@ -81,6 +96,7 @@ pub fn decision(d: &Decision, h: &mut DefaultHasher) {
         Decision::Wait { until } => (0u8, until).hash(h),
         Decision::Ask(Query::Prepare) => 1u8.hash(h),
         Decision::Ask(Query::Observe(id)) => (2u8, id).hash(h),
+        Decision::Ask(Query::Delivered(id)) => (5u8, id).hash(h),
         Decision::Run(effect) => (3u8, &effect.key).hash(h),
         Decision::Commit(c) => {
             4u8.hash(h);

@@ -34,9 +34,11 @@ pub const QUEUES: &str = "a task queues";
 pub const ZOMBIE: &str = "a worker acts on a lease that was taken from it";
 pub const WAKES: &str = "who has something to do is due";
 pub const ASKED: &str = "a human is asked a question once";
+pub const DELIVERED: &str = "what is proposed is not failed, and nothing else is called delivered";
+pub const INFERS: &str = "an end is inferred";
 pub const ENDS: &str = "time alone ends every task";
 
-pub const ALWAYS: [&str; 18] = [
+pub const ALWAYS: [&str; 19] = [
     ONE_END,
     SLOTS,
     CAP,
@@ -54,6 +56,7 @@ pub const ALWAYS: [&str; 18] = [
     CANCEL,
     WAKES,
     ASKED,
+    DELIVERED,
     ENDS,
 ];
 
@@ -152,11 +155,21 @@ pub fn all() -> Vec<Property<Race>> {
         }),
         Property::always(WAKES, |m: &Race, w: &World| !m.bounds.timers || rows(w, |_, row| is_awaited(row, w.now))),
         Property::always(ASKED, |_: &Race, w: &World| w.asks.iter().all(|asks| *asks <= 1)),
+        Property::always(DELIVERED, |m: &Race, w: &World| {
+            rows(w, |t, row| {
+                let proposed = w.sessions[t].iter().any(|s| s.proposed);
+                let lost = matches!(status(row), TaskStatus::Failed | TaskStatus::TimedOut);
+                // A session's own judgement stands, and so does the end of what nobody could ask about.
+                let excused = w.unanswered[t] || w.unconfirmed[t] || m.bounds.verdicts;
+                (!lost || !proposed || excused) && (!w.inferred[t] || proposed)
+            })
+        }),
         Property::always(ENDS, |m: &Race, w: &World| w.breach.is_some() || m.drain.ends(m, w)),
         Property::sometimes(COMPLETES, |_: &Race, w: &World| rows(w, |_, row| status(row) == TaskStatus::Completed)),
         Property::sometimes(FAILS, |_: &Race, w: &World| any(w, TaskStatus::Failed)),
         Property::sometimes(TIMES_OUT, |_: &Race, w: &World| any(w, TaskStatus::TimedOut)),
         Property::sometimes(IS_CANCELLED, |_: &Race, w: &World| any(w, TaskStatus::Cancelled)),
+        Property::sometimes(INFERS, |_: &Race, w: &World| w.inferred.contains(&true)),
         Property::sometimes(AWAITS, |_: &Race, w: &World| any(w, TaskStatus::AwaitingApproval)),
         Property::sometimes(QUEUES, |_: &Race, w: &World| any(w, TaskStatus::Queued)),
         Property::sometimes(AGAIN, |_: &Race, w: &World| {

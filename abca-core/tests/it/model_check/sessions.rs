@@ -31,6 +31,9 @@ impl Race {
             if s.process == Process::Gone && !s.rang && !ended && (a + 1 == attempt || w.late > 0) {
                 actions.push(Action::Ring(t, a));
             }
+            if self.bounds.proposals && s.process == Process::Working && !s.proposed && !s.reported {
+                actions.push(Action::Propose(t, a));
+            }
             if self.bounds.gates && s.process == Process::Working && !w.gates[t].0 && !ended {
                 actions.push(Action::AskHuman(t, a));
             }

@@ -8,12 +8,12 @@ use abca_core::compute::SessionView;
 use abca_core::id::WorkerId;
 use abca_core::store::{Commit, CommitVerdict, LeaseChange, Release};
 use abca_core::task::{
-    Change, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, SlotChange, Snapshot, TaskStatus,
-    apply, decide,
+    Change, Decision, Delivery, Effect, EffectKind, Failure, FailureReason, Observation, Query, SlotChange, Snapshot,
+    TaskStatus, Verdict, apply, decide,
 };
 use abca_core::{SessionId, Timestamp};
 
-use super::fixtures::{at, backend, prepared, task_id};
+use super::fixtures::{at, backend, prepared, report, task_id};
 use super::machine::{Luck, Race};
 use super::print;
 use super::world::{Breach, Job, Process, Row, Taken, World};
@@ -23,7 +23,7 @@ pub fn mishaps(next: &Decision) -> &'static [Luck] {
     match next {
         Decision::Wait { .. } => &[],
         Decision::Ask(Query::Prepare) => &[Luck::Bad, Luck::Worse],
-        Decision::Ask(Query::Observe(_)) => &[Luck::Bad],
+        Decision::Ask(Query::Observe(_) | Query::Delivered(_)) => &[Luck::Bad],
         Decision::Run(Effect { kind: EffectKind::StartSession { .. }, .. }) => &[Luck::Bad, Luck::Worse, Luck::Lost],
         Decision::Run(Effect { kind: EffectKind::StopSession { .. }, .. }) => &[Luck::Bad],
         Decision::Commit(_) => &[Luck::Lost],
@@ -54,6 +54,10 @@ impl Race {
             Decision::Ask(Query::Prepare) => Some((job, prepare(luck))),
             Decision::Ask(Query::Observe(id)) => {
                 let seen = observe(w, id, luck);
+                Some((job, seen))
+            }
+            Decision::Ask(Query::Delivered(id)) => {
+                let seen = self.delivered(w, id, luck);
                 Some((job, seen))
             }
             Decision::Run(effect) => {
@@ -103,6 +107,21 @@ impl Race {
             Decision::Wait { until } if self.bounds.timers => LeaseChange::Release { due: until },
             Decision::Wait { .. } | Decision::Ask(_) | Decision::Run(_) | Decision::Commit(_) => LeaseChange::Keep,
         }
+    }
+
+    /// What the forge shows, when it answers.
+    fn delivered(&self, w: &mut World, session: SessionId, luck: Luck) -> Option<Observation> {
+        let (t, _) = w.find(&session);
+        let proposed = self.guards.asks && w.sessions[t].iter().any(|s| s.proposed);
+        let delivery = match luck {
+            Luck::Good if proposed => Delivery::Proposed(Box::new(report(Verdict::Succeeded))),
+            Luck::Good => Delivery::Nothing,
+            Luck::Bad | Luck::Worse | Luck::Lost => {
+                w.unanswered[t] = true;
+                Delivery::NoAnswer { message: "no".to_owned() }
+            }
+        };
+        Some(Observation::Delivered { session, delivery })
     }
 
     fn run(&self, w: &mut World, effect: &Effect, luck: Luck) -> Option<Observation> {
@@ -235,6 +254,7 @@ impl Race {
         }
         let asks = change.task.status == TaskStatus::AwaitingApproval && before.task.status != change.task.status;
         w.asks[t] += u8::from(asks);
+        w.inferred[t] |= change.task.inferred.is_some();
         w.unconfirmed[t] |= change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed"));
         w.ends[t] += change.events.iter().filter(|e| e.event_type.is_terminal()).count() as u8;
     }
@@ -242,7 +262,10 @@ impl Race {
 
 fn keeps(o: &Observation) -> bool {
     match o {
-        Observation::SlotDenied(_) | Observation::Seen { .. } | Observation::Unseen { .. } => false,
+        Observation::SlotDenied(_)
+        | Observation::Seen { .. }
+        | Observation::Unseen { .. }
+        | Observation::Delivered { .. } => false,
         Observation::Prepared(_)
         | Observation::PrepareFailed { .. }
         | Observation::Started(_)

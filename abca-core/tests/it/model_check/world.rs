@@ -36,6 +36,8 @@ pub struct Guards {
     pub dedup: bool,
     /// A lease that is given back on another revision leaves its task due.
     pub timer: bool,
+    /// The forge is asked before a task is given up.
+    pub asks: bool,
 }
 
 impl Guards {
@@ -51,6 +53,7 @@ impl Guards {
         tombstone: true,
         dedup: true,
         timer: true,
+        asks: true,
     };
 }
 
@@ -78,6 +81,8 @@ pub struct Bounds {
     pub cancels: u8,
     /// Sessions report failures and interruptions too, not only successes.
     pub verdicts: bool,
+    /// Sessions open pull requests, and may die before they say so.
+    pub proposals: bool,
     /// Sessions ask humans.
     pub gates: bool,
     /// The backend refuses a start after a stop.
@@ -198,6 +203,8 @@ pub struct Session {
     pub registered: bool,
     /// It was let in once.
     pub worked: bool,
+    /// It opened its pull request: the last thing that it did with its work.
+    pub proposed: bool,
     /// Its report was accepted.
     pub reported: bool,
     /// Its end was rung.
@@ -211,6 +218,7 @@ impl Session {
         starts: 0,
         registered: false,
         worked: false,
+        proposed: false,
         reported: false,
         rang: false,
     };
@@ -266,6 +274,10 @@ pub struct World {
     pub ends: Vec<u8>,
     /// Ends that say that the backend never confirmed a stop, by task.
     pub unconfirmed: Vec<bool>,
+    /// Ends that no session told, by task.
+    pub inferred: Vec<bool>,
+    /// The forge did not answer once, by task.
+    pub unanswered: Vec<bool>,
     /// Cancels accepted, by task.
     pub cancels: Vec<bool>,
     /// How often a human was asked, by task.
@@ -284,6 +296,7 @@ pub struct World {
 impl Hash for World {
     fn hash<H: Hasher>(&self, h: &mut H) {
         self.rows.iter().for_each(|r| r.print.hash(h));
+        (&self.inferred, &self.unanswered).hash(h);
         (&self.sessions, &self.ends, &self.unconfirmed, &self.cancels, &self.asks, &self.gates).hash(h);
         for job in &self.jobs {
             let facts = job.as_ref().map(|j| {
@@ -314,6 +327,8 @@ impl World {
             sessions: vec![vec![Session::NEW; bounds.attempts as usize]; bounds.tasks],
             ends: vec![0; bounds.tasks],
             unconfirmed: vec![false; bounds.tasks],
+            inferred: vec![false; bounds.tasks],
+            unanswered: vec![false; bounds.tasks],
             cancels: vec![false; bounds.tasks],
             asks: vec![0; bounds.tasks],
             gates: vec![(false, false); bounds.tasks],

@@ -3,8 +3,9 @@
 use abca_core::compute::{ComputeCapabilities, SessionView};
 use abca_core::id::{EffectKey, SignalId};
 use abca_core::task::{
-    Backend, CancelRequest, Effect, EffectKind, Failure, FailureReason, Observation, OwedEffect, SessionPhase,
-    SessionRecord, Signal, SignalKind, SlotScope, Snapshot, StopCause, Stopping, TaskSpec, TaskStatus, Verdict,
+    Backend, CancelRequest, Delivery, Effect, EffectKind, Failure, FailureReason, Observation, OwedEffect,
+    SessionPhase, SessionRecord, Signal, SignalKind, SlotScope, Snapshot, StopCause, Stopping, TaskSpec, TaskStatus,
+    Verdict,
 };
 use abca_core::{Millis, SessionId, Timestamp, UserId};
 
@@ -53,6 +54,8 @@ pub fn snapshot(status: TaskStatus, stands: Stands, attempt: u32) -> Option<Snap
     let holds = status.holds_slots();
     task.admitted_at = holds.then(|| at(1));
     task.prepared = (stands != Stands::None).then(|| prepared().into());
+    // What runs was let in, and so was an attempt before this one.
+    task.started_at = (holds && (status != TaskStatus::Hydrating || attempt > 1)).then(|| at(1));
     let (phase, stopping) = match stands {
         Stands::None | Stands::Prepared => (None, None),
         Stands::Phase(phase) => (Some(phase), None),
@@ -164,6 +167,8 @@ pub fn observations(attempt: u32) -> Vec<Vec<Observation>> {
     let exited = || SessionView::Exited { code: Some(1), signal: None, detail: None };
     let denied = || Observation::SlotDenied(SlotScope("user:ann".to_owned()));
     let unseen = || Observation::Unseen { session: session(), message: no() };
+    let delivered = |delivery| Observation::Delivered { session: session(), delivery };
+    let proposed = || Delivery::Proposed(Box::new(report(Verdict::Succeeded)));
     let stop_failed = || Observation::StopFailed { session: session(), message: no() };
     vec![
         vec![],
@@ -185,10 +190,20 @@ pub fn observations(attempt: u32) -> Vec<Vec<Observation>> {
         vec![seen(SessionView::Suspended)],
         vec![seen(exited())],
         vec![unseen()],
+        vec![seen(exited()), delivered(proposed())],
+        vec![seen(exited()), delivered(Delivery::Pushed { branch: "b".to_owned(), sha: "0".repeat(40) })],
+        vec![seen(SessionView::Unknown), delivered(Delivery::Nothing)],
+        vec![seen(exited()), delivered(Delivery::NoAnswer { message: no() })],
+        vec![seen(exited()), delivered(Delivery::Unknowable)],
+        vec![Observation::Stopped(session()), delivered(proposed())],
+        vec![Observation::Stopped(session()), delivered(Delivery::NoAnswer { message: no() })],
+        vec![stop_failed(), delivered(proposed())],
+        vec![delivered(proposed())],
         vec![
             Observation::Stopped(foreign()),
             Observation::Started(foreign()),
             Observation::Seen { session: foreign(), view: exited() },
+            Observation::Delivered { session: foreign(), delivery: proposed() },
         ],
     ]
 }
