@@ -377,7 +377,9 @@ impl Builder {
             inner.sweeper = state.as_ref().map(|state| {
                 let backend = backend_name(&*compute, config.place.as_deref());
                 let (store, compute, clock) = (store.clone(), compute.clone(), clock.clone());
-                Sweeper { work_root: state.work_dir(), store, compute, backend, clock }.start()
+                let (work_root, session_root) = (state.work_dir(), state.sessions_dir());
+                let retention = config.retention;
+                Sweeper { work_root, session_root, retention, store, compute, backend, clock }.start()
             });
             let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
             config.roster = config.roster.or_else(|| state.as_ref().map(StateDir::roster_dir));

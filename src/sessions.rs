@@ -82,7 +82,7 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     forge.root = forge.root.map(|path| std::path::absolute(&path).unwrap_or(path));
     let secrets = models.secrets();
     let config = ProcessConfig {
-        state_dir: state.path().join("sessions"),
+        state_dir: state.sessions_dir(),
         // The very file that runs, also after it was built anew.
         program: PathBuf::from("/proc/self/exe"),
         args: Vec::new(),

@@ -73,6 +73,11 @@ impl StateDir {
         self.0.join("work")
     }
 
+    /// The folder of the session processes, one folder each.
+    pub fn sessions_dir(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+
     /// Where each worker of this machine keeps a locked file while it lives.
     pub fn roster_dir(&self) -> PathBuf {
         self.0.join("workers")

@@ -3,6 +3,8 @@
 //! A session that ends in order gives its folder up ([`give_up`]). One that was cancelled, killed or lost leaves it: of
 //! these the sweeper asks the store and the backend, and takes no chances.
 
+mod ended;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +28,8 @@ const ASK_EVERY: u32 = 5;
 /// A session that this worker cannot see may live on so long after its task has ended: it hears of the end at its next word
 /// to the platform, which comes every ten seconds.
 const UNSEEN: Millis = Millis::secs(600);
+/// Every so many looks it lets folders of sessions go, where that is wanted.
+const RETAIN_EVERY: u32 = 150;
 /// How long work is kept that is nowhere else: its session died before it could save it at the hidden ref.
 const KEEP_UNSAVED: Millis = Millis::secs(7 * 24 * 3600);
 
@@ -45,6 +49,10 @@ pub(crate) fn give_up(dir: &Path) -> std::io::Result<()> {
 pub(crate) struct Sweeper {
     /// Holds one folder per task, named by it.
     pub(crate) work_root: PathBuf,
+    /// Holds one folder per session, named by it.
+    pub(crate) session_root: PathBuf,
+    /// How long folders of sessions are kept once their task has ended; `None` for ever.
+    pub(crate) retention: Option<Millis>,
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) compute: Arc<dyn ComputeStrategy>,
     /// The name that sessions of this strategy are recorded under.
@@ -66,6 +74,15 @@ impl Sweeper {
                 {
                     tracing::warn!(%error, "could not ask whose work folders are there; they stay for now");
                 }
+                if let Some(keep) = self.retention.filter(|_| look.is_multiple_of(RETAIN_EVERY)) {
+                    match self.let_sessions_go(keep).await {
+                        Ok(0) => {}
+                        Ok(removed) => tracing::info!(removed, "folders of sessions that ended long ago are removed"),
+                        Err(error) => {
+                            tracing::warn!(%error, "could not ask whose session folders are there; they stay")
+                        }
+                    }
+                }
                 let root = self.work_root.clone();
                 if let Err(error) = tokio::task::spawn_blocking(move || sweep(&root)).await {
                     tracing::warn!(%error, "sweeping broke off");
@@ -85,27 +102,47 @@ impl Sweeper {
             return Ok(());
         }
         let loaded = load_readable(&*self.store, &ids).await?;
-        let ended: Vec<Task> =
-            loaded.into_iter().flatten().map(|s| s.task).filter(|t| t.status.is_terminal()).collect();
-        if ended.is_empty() {
+        let (mut ended, mut forgotten): (Vec<Task>, Vec<TaskId>) = (Vec::new(), Vec::new());
+        for (id, found) in ids.into_iter().zip(loaded) {
+            match found.map(|s| s.task) {
+                Some(task) => ended.extend(Some(task).filter(|t| t.status.is_terminal())),
+                // The store has let it go since; its mark tells how long ago it ended.
+                None => {
+                    let since =
+                        ended::marked(&self.work_root.join(id.to_string())).map(|at| self.clock.now().since(at));
+                    forgotten.extend(since.filter(|s| *s >= KEEP_UNSAVED).map(|_| id));
+                }
+            }
+        }
+        if ended.is_empty() && forgotten.is_empty() {
             return Ok(());
         }
         let sessions = self.compute.sessions().await.map_err(|e| {
             Error::new(crate::ErrorKind::Unavailable, format!("sessions cannot be listed: {e}")).with_source(e)
         })?;
         let busy: BTreeSet<TaskId> = sessions.iter().filter_map(task_of).collect();
+        for id in forgotten.into_iter().filter(|id| !busy.contains(id)) {
+            self.give_up_of(id);
+        }
         for task in ended.iter().filter(|t| !busy.contains(&t.id) && self.sees(t)) {
             if self.since_end(task) < KEEP_UNSAVED && self.is_kept(task.id, kept).await {
+                // The store may let it go before its week is over.
+                let dir = self.work_root.join(task.id.to_string());
+                ended::mark(&dir, task.completed_at.unwrap_or(task.updated_at));
                 continue;
             }
-            match give_up(&self.work_root.join(task.id.to_string())) {
-                Ok(()) => tracing::debug!(task = %task.id, "the work folder of an ended task is given up"),
-                // Another worker's sweeper was here.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(task = %task.id, %error, "a work folder could not be given up"),
-            }
+            self.give_up_of(task.id);
         }
         Ok(())
+    }
+
+    fn give_up_of(&self, task: TaskId) {
+        match give_up(&self.work_root.join(task.to_string())) {
+            Ok(()) => tracing::debug!(%task, "the work folder of an ended task is given up"),
+            // Another worker's sweeper was here.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%task, %error, "a work folder could not be given up"),
+        }
     }
 
     /// Whether a folder is to stay for its week. What was found so once is not read again.
@@ -187,6 +224,7 @@ mod tests {
 
     struct Place {
         root: tempfile::TempDir,
+        sessions: tempfile::TempDir,
         store: Arc<InProcess>,
         compute: Arc<FakeCompute>,
         clock: Arc<VirtualClock>,
@@ -198,6 +236,7 @@ mod tests {
             clock.set(fixtures::at(1_000));
             Self {
                 root: tempfile::tempdir().unwrap(),
+                sessions: tempfile::tempdir().unwrap(),
                 store: Arc::new(InProcess::new()),
                 compute: Arc::new(FakeCompute::new()),
                 clock,
@@ -259,15 +298,20 @@ mod tests {
             self.sweep_by(self.store.clone()).await;
         }
 
-        async fn sweep_by(&self, store: Arc<dyn TaskStore>) {
-            let sweeper = Sweeper {
+        fn sweeper(&self, store: Arc<dyn TaskStore>) -> Sweeper {
+            Sweeper {
                 work_root: self.root.path().to_owned(),
+                session_root: self.sessions.path().to_owned(),
+                retention: None,
                 store,
                 compute: self.compute.clone(),
                 backend: self.compute.name().to_owned(),
                 clock: self.clock.clone(),
-            };
-            let _unanswered = sweeper.give_up_ended(&mut BTreeSet::new()).await;
+            }
+        }
+
+        async fn sweep_by(&self, store: Arc<dyn TaskStore>) {
+            let _unanswered = self.sweeper(store).give_up_ended(&mut BTreeSet::new()).await;
             sweep(self.root.path());
         }
 
@@ -365,9 +409,39 @@ mod tests {
         }
         place.sweep().await;
         assert_eq!(place.left(), BTreeSet::from([lost.id().to_string()]));
+        // Also when the store has let the task go in the meantime.
+        let purged = place.store.operator().purge(place.clock.now().after(Millis(1)), 9).await.unwrap();
+        assert_eq!(purged, 2);
+        place.folder(&saved.id().to_string());
+        place.sweep().await;
+        assert_eq!(place.left().len(), 2, "of a folder without a mark the store says nothing");
         place.clock.advance(KEEP_UNSAVED);
         place.sweep().await;
-        assert_eq!(place.left(), BTreeSet::new());
+        assert_eq!(place.left(), BTreeSet::from([saved.id().to_string()]));
+    }
+
+    #[tokio::test]
+    async fn folders_of_sessions_go_once_their_task_has_ended_long_ago() {
+        let place = Place::new();
+        let keep = Millis::secs(3_600);
+        let (live, ended, lingering) = (place.running(1).await, place.running(2).await, place.running(3).await);
+        for name in [&session(&live), &session(&ended), &session(&lingering)].map(ToString::to_string) {
+            std::fs::create_dir(place.sessions.path().join(name)).unwrap();
+        }
+        std::fs::create_dir(place.sessions.path().join("notes")).unwrap();
+        place.compute.finish(&session(&ended), 0);
+        place.cancel(&ended).await;
+        place.cancel(&lingering).await;
+        let sweeper = place.sweeper(place.store.clone());
+        assert_eq!(sweeper.let_sessions_go(keep).await.unwrap(), 0, "marked, and not old enough");
+        place.store.operator().purge(place.clock.now().after(Millis(1)), 9).await.unwrap();
+        place.clock.advance(keep);
+        assert_eq!(sweeper.let_sessions_go(keep).await.unwrap(), 1);
+        let entries = std::fs::read_dir(place.sessions.path()).unwrap();
+        let left: BTreeSet<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        // One belongs to a task that runs, one still runs itself.
+        let stay = [session(&live).to_string(), session(&lingering).to_string(), "notes".to_owned()];
+        assert_eq!(left, BTreeSet::from(stay));
     }
 
     #[tokio::test]

@@ -219,6 +219,9 @@ pub(super) struct WorkerArgs {
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,
+    /// Remove tasks that ended longer ago than this, from time to time: 36h, 30d. Without it nothing is removed by itself
+    #[arg(long, value_name = "AGE", env = "ABCA_RETENTION")]
+    pub(super) retention: Option<String>,
 }
 
 #[derive(Debug, Args)]

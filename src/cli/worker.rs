@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::args::WorkerArgs;
 use super::common::{Failed, Interrupts, Output, Place, builder, model_settings, session_limits};
-use super::is_json;
+use super::{is_json, times};
 use crate::Abca;
+use crate::orchestrator::WorkerConfig;
 use crate::tell::tell;
 
 /// How often a worker that is to end looks for work that is left.
@@ -15,7 +16,10 @@ const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.model.as_deref(), Some(&args.models))?;
-    let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)).build().await?;
+    let retention = args.retention.as_deref().map(times::age).transpose()?;
+    let config = WorkerConfig { retention, ..WorkerConfig::default() };
+    let builder = builder(state)?.worker_config(config);
+    let abca = builder.models(settings).session_limits(session_limits(&args.hands)).build().await?;
     let ended = endings()?;
     let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();
     if is_json(output) {

@@ -10,6 +10,7 @@ mod driving;
 mod nearest;
 mod prepare;
 mod readable;
+mod retention;
 mod roster;
 mod seams;
 mod wake;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::Driver;
 use super::driving::Driving;
+use super::retention::retain;
 use super::roster::Roster;
 use super::seams::{Launcher, Preparer};
 use super::wake::{Bell, Wake};
@@ -31,6 +32,9 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 const SHORTEST_LEASE: Millis = Millis::secs(1);
 /// Longer ones would come close to [`FARTHEST`]: who sees them, with a clock behind, would take them for expired.
 const LONGEST_LEASE: Millis = Millis(FARTHEST.0 / 2);
+
+/// Who submitted a task, and whoever watches it, must have time to hear its end.
+const SHORTEST_RETENTION: Millis = Millis::secs(3_600);
 
 /// How a worker works. Every default is meant for a laptop and for a fleet alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,10 @@ pub struct WorkerConfig {
     pub max_driving: usize,
     /// How often sessions that no task expects are looked for. Default 60 s, and at the start.
     pub sweep_every: Millis,
+    /// Removes tasks that ended longer ago than this, one hour at least: record, events, log, signals, idempotency key, and the
+    /// folders of their sessions on this machine. Default none: nothing is removed by itself. Looked at from once a minute
+    /// to once an hour, a 24th of this; several workers of a store may do it, and should be told the same.
+    pub retention: Option<Millis>,
     /// Longest pre-flight and context assembly. Default 2 min.
     pub prepare_timeout: Millis,
     /// Longest start of a session, as the backend answers it. Default 60 s.
@@ -73,6 +81,7 @@ impl Default for WorkerConfig {
             poll: Millis(250),
             max_driving: 256,
             sweep_every: Millis::secs(60),
+            retention: None,
             prepare_timeout: Millis::secs(120),
             start_timeout: Millis::secs(60),
             stop_timeout: Millis::secs(30),
@@ -92,6 +101,9 @@ impl WorkerConfig {
         if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.lease) {
             let range = format!("from {SHORTEST_LEASE} to {LONGEST_LEASE}");
             return invalid(format!("`lease` is {}: set one {range}", self.lease));
+        }
+        if let Some(retention) = self.retention.filter(|r| *r < SHORTEST_RETENTION) {
+            return invalid(format!("`retention` is {retention}: set at least {SHORTEST_RETENTION}, or none"));
         }
         let times = [
             ("poll", self.poll),
@@ -240,6 +252,9 @@ impl Work {
         }
         helpers.spawn(renew(self.driver.clone(), self.driving.clone()));
         helpers.spawn(sweep(self.driver.clone()));
+        if let Some(keep) = self.driver.config.retention {
+            helpers.spawn(retain(self.driver.clone(), keep, odd(self.id), self.stop.clone()));
+        }
         let mut loops = JoinSet::new();
         tracing::info!(worker = %self.id, compute = self.driver.backend.name, "worker started");
         self.claim(&mut loops).await;
@@ -373,8 +388,7 @@ struct Pause {
 impl Pause {
     /// No two workers pause alike, so that those that are in each other's way get out of step.
     fn new(worker: WorkerId, most: Duration) -> Self {
-        let odd = worker.to_string().bytes().fold(0u64, |sum, byte| (sum * 31 + u64::from(byte)) % 17);
-        Self { now: Duration::ZERO, first: Duration::from_millis(5 + odd), most }
+        Self { now: Duration::ZERO, first: Duration::from_millis(5 + odd(worker) % 17), most }
     }
 
     fn found(&mut self, something: bool) {
@@ -385,6 +399,11 @@ impl Pause {
     fn shortest(&self) -> Duration {
         self.now
     }
+}
+
+/// A number that is this worker's as a rule, so that workers get out of each other's step.
+fn odd(worker: WorkerId) -> u64 {
+    worker.to_string().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
 /// What was claimed last. Workers whose clocks are hours apart take each other's leases for expired: without a pause they

@@ -7,4 +7,5 @@ mod link;
 mod lives;
 mod many;
 mod prepare;
+mod retention;
 pub mod world;
