@@ -14,6 +14,7 @@ use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
 use abca_core::policy::PolicyEngine;
 use abca_core::store::TaskStore;
+use abca_core::task::Caps;
 use abca_core::{Clock, IdSource, UserId};
 use secrecy::SecretString;
 
@@ -218,7 +219,9 @@ impl Builder {
         self
     }
 
-    /// What the operator sets for every task: caps, limits, models.
+    /// What the operator sets for every task: caps, limits, models. Frozen into a task when it is submitted; caps other than
+    /// the default ones count besides for everything that the worker of this process admits, so that a cap that is lowered
+    /// counts for what waits already.
     #[must_use]
     pub fn platform(mut self, platform: PlatformDefaults) -> Self {
         self.platform = platform;
@@ -270,11 +273,13 @@ impl Builder {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn build(self) -> Result<Abca, Error> {
+        let mut worker_config = self.worker_config;
+        worker_config.caps = worker_config.caps.and(&Caps::of(&self.platform));
         let user = UserId::new(self.user.unwrap_or_else(|| "local".to_owned()))
             .map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
         self.platform.check().map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
         // Before anything is made on the disk.
-        self.worker_config.check()?;
+        worker_config.check()?;
         let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let ids: Arc<dyn IdSource> = self.ids.unwrap_or_else(|| Arc::new(OsRandom));
         let state = self.state_dir.map(StateDir::open).transpose()?;
@@ -372,7 +377,7 @@ impl Builder {
                     Error::new(ErrorKind::State, text).with_source(e)
                 })?);
             }
-            let mut config = self.worker_config;
+            let mut config = worker_config;
             config.place = config.place.or_else(|| state.as_ref().map(|_| secret.place()));
             inner.sweeper = state.as_ref().map(|state| {
                 let backend = backend_name(&*compute, config.place.as_deref());

@@ -219,6 +219,12 @@ pub(super) struct WorkerArgs {
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,
+    /// Admit at most so many tasks at once, also of those that wait already
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_tasks: Option<u32>,
+    /// Admit at most so many tasks of one user at once, also of those that wait already
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_tasks_per_user: Option<u32>,
     /// Remove tasks that ended longer ago than this, from time to time: 36h, 30d. Without it nothing is removed by itself
     #[arg(long, value_name = "AGE", env = "ABCA_RETENTION")]
     pub(super) retention: Option<String>,

@@ -17,7 +17,8 @@ const IDLE_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Result<u8, Failed> {
     let settings = model_settings(args.model.as_deref(), Some(&args.models))?;
     let retention = args.retention.as_deref().map(times::age).transpose()?;
-    let config = WorkerConfig { retention, ..WorkerConfig::default() };
+    let mut config = WorkerConfig { retention, ..WorkerConfig::default() };
+    (config.caps.total, config.caps.per_user) = (args.max_tasks, args.max_tasks_per_user);
     let builder = builder(state)?.worker_config(config);
     let abca = builder.models(settings).session_limits(session_limits(&args.hands)).build().await?;
     let ended = endings()?;

@@ -8,7 +8,7 @@ use abca_core::compute::{ComputeErrorKind, ComputeStrategy, SessionView, StopSes
 use abca_core::store::{Burial, Commit, CommitOutcome, LeaseChange, Release, StoreError, StoreErrorKind, TaskStore};
 use abca_core::task::{
     Backend, Change, Decision, Effect, EffectKind, Failure, FailureReason, Observation, Query, SessionPhase,
-    SignalKind, Snapshot, Task, apply, decide,
+    SignalKind, SlotChange, Snapshot, Task, apply, decide,
 };
 use abca_core::{Clock, Millis, SessionId, Timestamp};
 use sha2::{Digest, Sha256};
@@ -101,7 +101,10 @@ impl Driver {
                 Decision::Wait { until } => return self.release(&snap, until).await,
                 Decision::Ask(query) => Step::Ask(query),
                 Decision::Run(effect) => Step::Run(effect),
-                Decision::Commit(change) => {
+                Decision::Commit(mut change) => {
+                    if let SlotChange::Acquire(slots) = &mut change.slots {
+                        self.config.caps.narrow(slots);
+                    }
                     match self.commit(ticket, &snap, *change, now).await {
                         Committed::Fresh(current) => {
                             since_commit = 0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use abca_core::compute::ComputeStrategy;
 use abca_core::id::WorkerId;
 use abca_core::store::{ClaimQuery, FARTHEST, TaskStore};
-use abca_core::task::{Backend, Snapshot};
+use abca_core::task::{Backend, Caps, Snapshot};
 use abca_core::{Clock, IdSource, Millis, TaskId, Timestamp};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -54,6 +54,9 @@ pub struct WorkerConfig {
     /// Most tasks driven at the same moment. Default 256. A task that waits for its session is not being driven. As many
     /// again are driven when they have a signal, so that a cancel never waits for a place.
     pub max_driving: usize,
+    /// Caps for what this worker admits, beside those that a task was accepted under: of the two the lower counts. Default none.
+    /// The builder adds what [`crate::Builder::platform`] sets otherwise than by default. Lowering one lets what runs go on.
+    pub caps: Caps,
     /// How often sessions that no task expects are looked for. Default 60 s, and at the start.
     pub sweep_every: Millis,
     /// Removes tasks that ended longer ago than this, one hour at least: record, events, log, signals, idempotency key, and the
@@ -80,6 +83,7 @@ impl Default for WorkerConfig {
             place: None,
             poll: Millis(250),
             max_driving: 256,
+            caps: Caps::default(),
             sweep_every: Millis::secs(60),
             retention: None,
             prepare_timeout: Millis::secs(120),
@@ -104,6 +108,11 @@ impl WorkerConfig {
         }
         if let Some(retention) = self.retention.filter(|r| *r < SHORTEST_RETENTION) {
             return invalid(format!("`retention` is {retention}: set at least {SHORTEST_RETENTION}, or none"));
+        }
+        if let Some(name) = self.caps.zero() {
+            return invalid(format!(
+                "`caps.{name}` is zero, so that nothing would be admitted: set at least 1, or none"
+            ));
         }
         let times = [
             ("poll", self.poll),

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod builder;
+mod caps;
 mod change;
 mod decide;
 mod infer;
@@ -15,6 +16,7 @@ mod status;
 mod submit;
 
 pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTES};
+pub use caps::Caps;
 pub use change::{apply, fail_dead_letter};
 pub use decide::{Backend, decide};
 pub use infer::{Ending, Inference, Shown, Signs, infer};

@@ -1,5 +1,6 @@
 //! Whole lives of tasks under the real driver, with sessions that are tokio tasks, in virtual time.
 
+mod caps;
 mod chaos;
 mod delivered;
 mod leases;

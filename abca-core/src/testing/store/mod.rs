@@ -126,6 +126,7 @@ suite! {
     slots {
         Nothing all_are_taken_or_none,
         Nothing held_is_held,
+        Nothing a_commit_may_ask_under_a_lower_cap_than_the_task_has,
         Nothing sixty_four_racers_never_exceed_the_cap,
         Nothing the_first_in_the_queue_goes_first,
         Nothing order_is_per_scope_only_where_asked,

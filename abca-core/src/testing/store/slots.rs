@@ -70,6 +70,40 @@ pub(super) async fn held_is_held(h: &dyn StoreHarness) {
     assert_eq!(usage(&store).await, [("a".to_owned(), 1), ("backend".to_owned(), 1)]);
 }
 
+/// An operator has lowered a cap since the tasks were accepted.
+pub(super) async fn a_commit_may_ask_under_a_lower_cap_than_the_task_has(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let (slots, lowered) = ([limit("user:ann", 5, true)], [limit("user:ann", 1, true)]);
+    let narrow = |s: &Snapshot| {
+        let mut change = admit(s, at(100));
+        change.slots = SlotChange::Acquire(lowered.to_vec());
+        make(s, change, 1)
+    };
+    let (a, b) = (waiting(&store, 1, &slots).await, waiting(&store, 2, &slots).await);
+    let (c, d) = (waiting(&store, 3, &slots).await, waiting(&store, 4, &slots).await);
+    let (a, b) = (admitted(&store, &a).await, admitted(&store, &b).await);
+    assert_eq!(commit(&store, narrow(&c)).await, CommitOutcome::SlotDenied(scope("user:ann")));
+    let c = applied(&store, &c, step(&c, TaskStatus::Queued, Cause::SlotDenied, at(100))).await;
+    let away = Release { task: c.id(), epoch: c.epoch, expect_revision: c.revision, due: None };
+    assert_eq!(store.release(&[away]).await.unwrap(), [true]);
+    assert_eq!(woken(&store).await, [0u64; 0], "who was denied waits until room is made");
+    // One still holds: more than the lowered cap allows to be joined.
+    applied(&store, &a, cancelled(&a, at(500))).await;
+    assert_eq!(woken(&store).await, [3]);
+    let c = load(&store, task_id(3)).await;
+    assert_eq!(commit(&store, narrow(&c)).await, CommitOutcome::SlotDenied(scope("user:ann")));
+    let away = Release { task: c.id(), epoch: c.epoch, expect_revision: c.revision, due: None };
+    assert_eq!(store.release(&[away]).await.unwrap(), [true]);
+    assert_eq!(woken(&store).await, [0u64; 0], "nobody is told twice of the same room");
+    applied(&store, &b, cancelled(&b, at(600))).await;
+    assert_eq!(woken(&store).await, [3]);
+    let c = load(&store, task_id(3)).await;
+    assert!(matches!(commit(&store, narrow(&c)).await, CommitOutcome::Applied(_)));
+    // Whoever asks under the task's own cap still may.
+    admitted(&store, &d).await;
+    assert_eq!(usage(&store).await, [("user:ann".to_owned(), 2)]);
+}
+
 pub(super) async fn sixty_four_racers_never_exceed_the_cap(h: &dyn StoreHarness) {
     let store = h.fresh().await;
     let mut racers = Vec::new();
