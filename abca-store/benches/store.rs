@@ -152,7 +152,7 @@ async fn lives(store: Arc<dyn TaskStore>, in_flight: u64, time: Duration) -> Run
 
 async fn life(store: &dyn TaskStore, n: u64) {
     let mut task = fixtures::task(n);
-    let user = format!("user-{}", n % 1_000);
+    let user = format!("user-{}", n % 10_000);
     task.user = UserId::new(&user).unwrap();
     task.spec.limits.slots = vec![limit(&format!("user:{user}"), 100, true), limit("system", 100_000, false)];
     let id = task.id;

@@ -5,7 +5,7 @@ use abca_core::store::{
     Append, AppendOutcome, Burial, ClaimQuery, Commit, CommitOutcome, NewSignal, Release, Renewal, SignalOutcome,
     StoreError, StoreErrorKind, Submit, SubmitOutcome,
 };
-use abca_core::task::Snapshot;
+use abca_core::task::{SlotChange, Snapshot};
 use abca_core::{SessionId, TaskId, Timestamp};
 use tokio::sync::oneshot;
 
@@ -86,6 +86,24 @@ impl Call {
             Self::Bury(b, _) => b.iter().map(|x| x.task).collect(),
             Self::Revive(id, ..) | Self::Discard(id, ..) => vec![*id],
             Self::Expire(..) | Self::Purge(..) => Vec::new(),
+        }
+    }
+
+    /// Whether it may take, free or leave slots, or look through many tasks.
+    pub(crate) fn is_about_slots(&self) -> bool {
+        match self {
+            Self::Commit(batch, _) => batch.iter().any(|(c, _)| match c.change.slots {
+                SlotChange::Keep => false,
+                SlotChange::Acquire(_) | SlotChange::Release => true,
+            }),
+            Self::Expire(..) | Self::Bury(..) | Self::Revive(..) | Self::Discard(..) | Self::Purge(..) => true,
+            Self::Submit(..)
+            | Self::Claim(..)
+            | Self::Renew(..)
+            | Self::Release(..)
+            | Self::Signal(..)
+            | Self::Append(..)
+            | Self::Heartbeat(..) => false,
         }
     }
 

@@ -83,77 +83,75 @@ impl Group {
         Ok(())
     }
 
-    /// What speaks of a task goes to the writer that remembers it.
-    fn queue(&self, task: Option<TaskId>) -> Option<&mpsc::Sender<Message>> {
-        let place = match task {
-            Some(task) if self.queues.len() > 1 => {
+    /// What takes, frees or leaves slots goes to the first writer: it takes turns with other processes'. The others need not
+    /// wait for that; what speaks of a task goes to the same of them.
+    fn queue(&self, call: &Call) -> Option<&mpsc::Sender<Message>> {
+        let others = self.queues.len().saturating_sub(1) as u64;
+        if others == 0 || call.is_about_slots() {
+            return self.queues.first();
+        }
+        let place = match call.tasks().first() {
+            Some(task) => {
                 let mut hasher = DefaultHasher::new();
                 task.hash(&mut hasher);
-                hasher.finish() % self.queues.len() as u64
+                1 + hasher.finish() % others
             }
-            Some(_) | None => 0,
+            None => 1,
         };
         self.queues.get(usize::try_from(place).unwrap_or(0))
     }
 
-    async fn ask<T>(
-        &self,
-        op: &'static str,
-        task: Option<TaskId>,
-        call: impl FnOnce(Reply<T>) -> Call,
-    ) -> Result<T, StoreError> {
+    async fn ask<T>(&self, op: &'static str, call: impl FnOnce(Reply<T>) -> Call) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let queue = self.queue(task).ok_or_else(|| closed(op))?;
-        queue.send(Message::Call(call(reply))).await.map_err(|_| closed(op))?;
+        let call = call(reply);
+        let queue = self.queue(&call).ok_or_else(|| closed(op))?;
+        queue.send(Message::Call(call)).await.map_err(|_| closed(op))?;
         let gone =
             || StoreError::new(StoreErrorKind::Unknown, op, "the writer ended before it answered: repeat the call");
         answer.await.map_err(|_| gone())?
     }
 
     pub(crate) async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        let task = batch.first().map(|x| x.task.id);
         let with_bodies = |x: &Submit| Ok((x.clone(), Bodies::of_submit(x)?));
         let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("submit", task, |reply| Call::Submit(batch, reply)).await
+        self.ask("submit", |reply| Call::Submit(batch, reply)).await
     }
 
     pub(crate) async fn commit(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
-        let task = batch.first().map(|x| x.task);
         let with_bodies = |x: &Commit| Ok((x.clone(), Bodies::of_commit(x)?));
         let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("commit", task, |reply| Call::Commit(batch, reply)).await
+        self.ask("commit", |reply| Call::Commit(batch, reply)).await
     }
 
     pub(crate) async fn claim(&self, query: &ClaimQuery) -> Result<Vec<Snapshot>, StoreError> {
         let query = query.clone();
-        self.ask("claim", query.task, |reply| Call::Claim(query, reply)).await
+        self.ask("claim", |reply| Call::Claim(query, reply)).await
     }
 
     pub(crate) async fn renew(&self, batch: &[Renewal]) -> Result<Vec<bool>, StoreError> {
-        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
-        self.ask("renew", task, |reply| Call::Renew(batch, reply)).await
+        let batch = batch.to_vec();
+        self.ask("renew", |reply| Call::Renew(batch, reply)).await
     }
 
     pub(crate) async fn expire(&self, workers: &[WorkerId], now: Timestamp) -> Result<u64, StoreError> {
         let workers = workers.to_vec();
-        self.ask("expire", None, |reply| Call::Expire(workers, now, reply)).await
+        self.ask("expire", |reply| Call::Expire(workers, now, reply)).await
     }
 
     pub(crate) async fn release(&self, batch: &[Release]) -> Result<Vec<bool>, StoreError> {
-        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
-        self.ask("release", task, |reply| Call::Release(batch, reply)).await
+        let batch = batch.to_vec();
+        self.ask("release", |reply| Call::Release(batch, reply)).await
     }
 
     pub(crate) async fn signal(&self, batch: &[NewSignal]) -> Result<Vec<SignalOutcome>, StoreError> {
-        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
-        self.ask("signal", task, |reply| Call::Signal(batch, reply)).await
+        let batch = batch.to_vec();
+        self.ask("signal", |reply| Call::Signal(batch, reply)).await
     }
 
     pub(crate) async fn append(&self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
-        let task = batch.first().map(|x| x.task);
         let with_bodies = |x: &Append| Ok((x.clone(), Bodies::of_append(x)?));
         let batch = batch.iter().map(with_bodies).collect::<Result<_, StoreError>>()?;
-        self.ask("append", task, |reply| Call::Append(batch, reply)).await
+        self.ask("append", |reply| Call::Append(batch, reply)).await
     }
 
     pub(crate) async fn heartbeat(
@@ -163,23 +161,23 @@ impl Group {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let beat = Beat { task, session: session.clone(), now };
-        self.ask("heartbeat", Some(task), |reply| Call::Heartbeat(beat, reply)).await
+        self.ask("heartbeat", |reply| Call::Heartbeat(beat, reply)).await
     }
 
     pub(crate) async fn bury(&self, batch: &[Burial]) -> Result<Vec<bool>, StoreError> {
-        let (task, batch) = (batch.first().map(|x| x.task), batch.to_vec());
-        self.ask("bury", task, |reply| Call::Bury(batch, reply)).await
+        let batch = batch.to_vec();
+        self.ask("bury", |reply| Call::Bury(batch, reply)).await
     }
 
     pub(crate) async fn revive(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
-        self.ask("revive", Some(task), |reply| Call::Revive(task, now, reply)).await
+        self.ask("revive", |reply| Call::Revive(task, now, reply)).await
     }
 
     pub(crate) async fn discard(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
-        self.ask("discard", Some(task), |reply| Call::Discard(task, now, reply)).await
+        self.ask("discard", |reply| Call::Discard(task, now, reply)).await
     }
 
     pub(crate) async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.ask("purge", None, |reply| Call::Purge(ended_before, limit, reply)).await
+        self.ask("purge", |reply| Call::Purge(ended_before, limit, reply)).await
     }
 }

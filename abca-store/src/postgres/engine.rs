@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abca_core::id::{IdempotencyKey, SignalId, WorkerId};
@@ -29,20 +29,29 @@ const ORDER_COLUMNS: usize = 1;
 const KEY_COLUMNS: usize = 2;
 const SCOPE_COLUMNS: usize = 4;
 
-/// Whoever set `synchronous_commit` otherwise for the user or the database would lose what was answered. A process that was
-/// stopped in the middle holds others up no longer than ten seconds.
-const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
-                     SET LOCAL lock_timeout = '20s'";
+/// Makes a transaction known as a writer before it has a number: see `horizon`.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; LOCK TABLE @.state IN ROW SHARE MODE";
 
 /// How many candidates for a free slot are read at once.
 const CANDIDATES: i64 = 16;
 
-/// What the transaction knows of a task that it holds.
+/// How a writer remembers a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tag {
+    v: i64,
+    /// See the table `state`.
+    told: i64,
+}
+
+/// What the transaction knows of a task that it changes or answers about.
 #[derive(Debug)]
 struct Held {
     order: i64,
-    /// It was taken from memory and is not held: the writing verifies it.
+    /// It was taken from memory: the writing verifies it.
     remembered: bool,
+    told: i64,
+    /// It waited when it was taken in, so that it may have been woken.
+    waited: bool,
     /// The version in the database, or of what was written last.
     v: i64,
     /// The epoch as it was found.
@@ -54,10 +63,9 @@ struct Held {
 /// Statement texts, with the schema in them.
 #[derive(Debug)]
 struct Texts {
-    /// Makes a writer known as one before it has a number: see `horizon`.
-    known: String,
+    begin: String,
     hold: String,
-    rows: String,
+    look: String,
     keys: String,
     enter: String,
     glance: String,
@@ -70,18 +78,16 @@ struct Texts {
     outline: String,
     ended: String,
     remove: String,
-    put: String,
     widen: String,
 }
 
 impl Texts {
     fn new(config: &PostgresConfig) -> Self {
         let sql = |text: &str| config.sql(text);
-        let places: Vec<String> = (1..=Columns::COUNT).map(|i| format!("${i}")).collect();
         Self {
-            known: sql("; LOCK TABLE @.state IN ROW SHARE MODE"),
-            hold: sql("SELECT * FROM @.hold($1, $2)"),
-            rows: sql("SELECT * FROM @.rows($1, $2)"),
+            begin: sql(BEGIN),
+            hold: sql("SELECT * FROM @.hold($1, $2, true)"),
+            look: sql("SELECT * FROM @.rows($1, ARRAY(SELECT -1::bigint FROM unnest($1)))"),
             keys: sql(
                 "SELECT k.n, t.id FROM unnest($1, $2) WITH ORDINALITY AS k (usr, idem, n) JOIN @.task t ON t.usr = k.usr AND t.idem = k.idem",
             ),
@@ -108,11 +114,27 @@ impl Texts {
                  FOR UPDATE OF r SKIP LOCKED",
             ),
             remove: sql("SELECT @.remove($1)"),
-            put: sql(&format!("SELECT @.put({})", places.join(", "))),
-            widen: sql(
-                "SELECT @.widen(greatest($1, (SELECT last_value FROM @.task_ord))), current_setting('synchronous_commit')",
-            ),
+            widen: sql("SELECT @.widen(greatest($1, (SELECT last_value FROM @.task_ord)))"),
         }
+    }
+}
+
+/// What the writers of one handle remember.
+pub(super) type Memory = Arc<Mutex<Shelf<Tag>>>;
+
+fn shelf(memory: &Memory) -> MutexGuard<'_, Shelf<Tag>> {
+    // Whoever panicked left whole rows.
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a row out of memory, and says of which version it is.
+fn recall(shelf: &mut Shelf<Tag>, recalled: &mut BTreeMap<TaskId, (TaskRow, Tag)>, id: TaskId) -> i64 {
+    match shelf.take(id) {
+        Some((row, tag)) => {
+            recalled.insert(id, (row, tag));
+            tag.v
+        }
+        None => -1,
     }
 }
 
@@ -121,19 +143,22 @@ pub(super) struct Server {
     config: Arc<PostgresConfig>,
     conn: Option<PgConnection>,
     texts: Texts,
-    shelf: Shelf<i64>,
+    /// Shared by the writers of a handle.
+    shelf: Memory,
     columns: Columns,
     /// Records that were put aside, until the task that they belong to is noted.
     bodies: Vec<String>,
     held: BTreeMap<TaskId, Held>,
+    /// Rows from memory, until the database says whether they are still as they were.
+    recalled: BTreeMap<TaskId, (TaskRow, Tag)>,
     /// Places in the order of acceptance that were read ahead.
     orders: Vec<u64>,
     /// Answers to keys that were read ahead.
     keys: Option<Vec<((UserId, IdempotencyKey), TaskId)>>,
     /// The transaction is begun: what needs none is one statement.
     begun: bool,
-    /// The server would answer before what it wrote is on disk, unless a transaction says otherwise.
-    weak: bool,
+    /// Somebody was quicker: tasks are held before they are read.
+    careful: bool,
     /// The transaction is inside scopes.
     inside: bool,
     /// The first place in the order of acceptance for which there is no partition, as far as is known.
@@ -190,20 +215,21 @@ fn scope(op: &'static str, row: &PgRow) -> Result<(SlotScope, Scope), StoreError
 }
 
 impl Server {
-    pub(super) fn new(config: Arc<PostgresConfig>, conn: Option<PgConnection>, bell: Bell) -> Self {
+    pub(super) fn new(config: Arc<PostgresConfig>, conn: Option<PgConnection>, bell: Bell, shelf: Memory) -> Self {
         let (texts, limit) = (Texts::new(&config), config.answer_timeout());
         Self {
             config,
             conn,
             texts,
-            shelf: Shelf::default(),
+            shelf,
             columns: Columns::default(),
             bodies: Vec::new(),
             held: BTreeMap::new(),
+            recalled: BTreeMap::new(),
             orders: Vec::new(),
             keys: None,
             begun: false,
-            weak: true,
+            careful: false,
             inside: false,
             room: 0,
             last_order: 0,
@@ -215,7 +241,7 @@ impl Server {
     async fn all(&mut self, op: &'static str, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Trouble> {
         if !self.begun {
             let limit = self.limit;
-            let text = format!("{BEGIN}{}", self.texts.known);
+            let text = format!("{}{}", self.texts.begin, self.config.for_transaction());
             within(limit, sqlx::raw_sql(AssertSqlSafe(text)).execute(self.conn()?)).await.map_err(trouble("begin"))?;
             self.begun = true;
         }
@@ -230,14 +256,13 @@ impl Server {
     /// A connection, made anew where the last one broke.
     async fn ready(&mut self) -> Result<(), Trouble> {
         if self.conn.is_none() {
-            let conn = self.config.connect().await;
+            let conn = self.config.connect_writer().await;
             self.conn = Some(conn.map_err(|error| Trouble { error, cure: Cure::Nothing })?);
         }
         if self.last_order + super::SPAN / 2 >= self.room {
             let widen = sqlx::query(AssertSqlSafe(self.texts.widen.clone())).bind(signed(self.last_order));
             let row = within(self.limit, widen.fetch_one(self.conn()?)).await.map_err(trouble("begin"))?;
             self.room = unsigned(column(&row, "begin", 0)?);
-            self.weak = column::<&str>(&row, "begin", 1)? == "off";
         }
         Ok(())
     }
@@ -245,9 +270,9 @@ impl Server {
     /// Takes in a row of `hold`: what the row says, or what is remembered.
     fn take_in(&mut self, op: &'static str, row: &PgRow) -> Result<Found, Trouble> {
         let head = head(op, row)?;
-        let kept = self.shelf.take(head.id);
+        let kept = self.recalled.remove(&head.id);
         let found = match kept {
-            Some((kept, v)) if head.same && v == head.v && signed(kept.order) == head.order => Ok(kept),
+            Some((kept, tag)) if head.same && tag.v == head.v && signed(kept.order) == head.order => Ok(kept),
             Some(_) if head.same => {
                 // Another task of the same name: what was remembered is forgotten by now.
                 let error = StoreError::new(StoreErrorKind::Throttled, op, "a task was replaced; repeat later");
@@ -259,25 +284,28 @@ impl Server {
             Ok(found) => found,
             Err(error) => return Ok((head.id, Err(error))),
         };
-        let merged: Vec<i64> = head.wakes.iter().map(|(n, _)| *n).collect();
+        let mut merged: Vec<i64> = head.wakes.iter().map(|(n, _)| *n).collect();
         let epoch = found.snapshot.epoch;
         if found.waits() {
             for (_, at) in &head.wakes {
                 found.wake(*at);
             }
-            self.held.insert(head.id, Held { order: head.order, remembered: false, v: head.v, epoch, merged });
         } else {
             // Nobody waits for them any more.
-            self.columns.push_merged(&merged);
-            self.held
-                .insert(head.id, Held { order: head.order, remembered: false, v: head.v, epoch, merged: Vec::new() });
+            self.columns.push_merged(&std::mem::take(&mut merged));
         }
+        let (order, waited) = (head.order, found.waits());
+        let held = Held { order, remembered: false, told: head.told, waited, v: head.v, epoch, merged };
+        self.held.insert(head.id, held);
         Ok((head.id, Ok(found)))
     }
 
     async fn hold(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let known: Vec<i64> = ids.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v)).collect();
+        let known: Vec<i64> = {
+            let mut shelf = shelf(&self.shelf);
+            ids.iter().map(|id| recall(&mut shelf, &mut self.recalled, *id)).collect()
+        };
         let text = self.texts.hold.clone();
         let rows = self.all("load", sqlx::query(AssertSqlSafe(text)).bind(names).bind(known)).await?;
         rows.iter().map(|row| self.take_in("load", row)).collect()
@@ -315,16 +343,16 @@ impl Sheet for Server {
     fn state(&mut self, row: &TaskRow) -> Result<(), StoreError> {
         let id = row.snapshot.id();
         let (order, epoch) = (signed(row.order), row.snapshot.epoch);
-        let fresh = || Held { order, remembered: false, v: 0, epoch, merged: Vec::new() };
+        let fresh = || Held { order, remembered: false, told: 0, waited: false, v: 0, epoch, merged: Vec::new() };
         let held = self.held.entry(id).or_insert_with(fresh);
         held.v += 1;
         held.remembered = false;
         self.columns.push_merged(&std::mem::take(&mut held.merged));
-        if held.v > 1 && (!row.waits() || row.snapshot.epoch != held.epoch) {
+        if held.waited && (!row.waits() || row.snapshot.epoch != held.epoch) {
             // It waits no more, or somebody looks at it now: wake-ups have done what they are for.
             self.columns.push_cleared(row.order);
         }
-        self.columns.push_state(row, held.v)
+        self.columns.push_state(row, held.v, held.told)
     }
 
     fn events<'b>(
@@ -333,7 +361,8 @@ impl Sheet for Server {
         first: u64,
         bodies: impl Iterator<Item = &'b [u8]>,
     ) -> Result<(), StoreError> {
-        self.columns.push_events(row, first, bodies);
+        let told = self.held.get(&row.snapshot.id()).map_or(0, |held| held.told);
+        self.columns.push_events(row, told, first, bodies);
         Ok(())
     }
 
@@ -383,28 +412,36 @@ impl Sheet for Server {
 impl Engine for Server {
     const ALONE: bool = false;
 
-    /// Begins, holds the tasks that the calls name, then enters the scopes: one round trip. Always tasks before scopes, each in
-    /// one order, so that two transactions do not wait for each other.
+    /// Reads what the calls name in one round trip, inside a transaction only where scopes are entered: whoever writes finds
+    /// out whether a task is still as it was read. Who was late once holds tasks first; always tasks before scopes, each in one
+    /// order, so that two transactions do not wait for each other.
     async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble> {
         self.ready().await?;
         let mut begun = Begun::default();
         let mut unknown = Vec::new();
+        let mut versions = Vec::new();
+        let mut shelf = shelf(&self.shelf);
         for id in &ask.ids {
             // What waits may have been woken: that is known to the database only.
-            match self.shelf.get(*id).is_some_and(|(row, _)| !row.waits()).then(|| self.shelf.take(*id)).flatten() {
-                Some((row, v)) => {
+            let kept = shelf.get(*id).is_some_and(|(row, _)| !row.waits() && !self.careful);
+            match kept.then(|| shelf.take(*id)).flatten() {
+                Some((row, Tag { v, told })) => {
                     let (order, epoch) = (signed(row.order), row.snapshot.epoch);
-                    self.held.insert(*id, Held { order, remembered: true, v, epoch, merged: Vec::new() });
+                    let held = Held { order, remembered: true, told, waited: false, v, epoch, merged: Vec::new() };
+                    self.held.insert(*id, held);
                     begun.rows.push((*id, Ok(row)));
                 }
-                None => unknown.push(*id),
+                None => {
+                    unknown.push(*id);
+                    versions.push(recall(&mut shelf, &mut self.recalled, *id).to_string());
+                }
             }
         }
+        drop(shelf);
         let mut text = String::new();
         if !unknown.is_empty() {
-            let known = unknown.iter().map(|id| self.shelf.get(*id).map_or(-1, |(_, v)| *v).to_string());
-            let known: Vec<String> = known.collect();
-            let hold = format!("; SELECT * FROM @.hold({}, '{{{}}}')", ids_literal(&unknown), known.join(","));
+            let (ids, lock) = (ids_literal(&unknown), self.careful);
+            let hold = format!("; SELECT * FROM @.hold({ids}, '{{{}}}', {lock})", versions.join(","));
             text.push_str(&self.config.sql(&hold));
         }
         let (names, mut leave, free) = wanted(&ask.commits);
@@ -428,11 +465,13 @@ impl Engine for Server {
             text.push_str(&self.config.sql(&orders));
         }
         let mut rows = Vec::new();
-        self.begun = self.weak || !text.is_empty();
-        if self.begun {
+        let settings = self.config.for_transaction();
+        // Settings that cannot be a connection's are each transaction's.
+        self.begun = self.inside || self.careful || !settings.is_empty();
+        if self.begun || !text.is_empty() {
             let limit = self.limit;
-            let known = if unknown.is_empty() { self.texts.known.as_str() } else { "" };
-            let begin = format!("{BEGIN}{known}{text}");
+            let begin = if self.begun { self.texts.begin.as_str() } else { "" };
+            let begin = format!("{begin}{settings}{text}");
             let begin = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(self.conn()?);
             rows = within(limit, begin).await.map_err(trouble("begin"))?;
         }
@@ -463,8 +502,8 @@ impl Engine for Server {
 
     async fn peek(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let text = self.texts.rows.clone();
-        let rows = self.all("load", sqlx::query(AssertSqlSafe(text)).bind(names).bind(vec![-1_i64; ids.len()])).await?;
+        let text = self.texts.look.clone();
+        let rows = self.all("load", sqlx::query(AssertSqlSafe(text)).bind(names)).await?;
         let found = |row: &PgRow| {
             let head = head("load", row)?;
             let mut found = task_row("load", row);
@@ -657,14 +696,17 @@ impl Engine for Server {
             looked_at.for_each(|held| self.columns.push_looked_at(held.order, held.v));
         }
         let limit = self.limit;
-        if !self.columns.is_empty() {
-            let arguments = self.columns.take().map_err(trouble("commit"))?;
-            let put = sqlx::query_with(AssertSqlSafe(self.texts.put.clone()), arguments);
-            if end && !self.begun {
+        if let Some((text, arguments)) = self.columns.take().map_err(trouble("commit"))? {
+            let put = sqlx::query_with(AssertSqlSafe(self.config.sql(&text)), arguments);
+            let rows = if end && !self.begun {
                 // One statement is a transaction of its own.
-                within(limit, put.execute(self.conn()?)).await.map_err(unknown_or_not)?;
+                within(limit, put.fetch_all(self.conn()?)).await.map_err(unknown_or_not)?
             } else {
-                self.all("commit", put).await?;
+                self.all("commit", put).await?
+            };
+            if let Some(row) = rows.first() {
+                let me: i64 = column(row, "commit", 0)?;
+                self.held.values_mut().for_each(|held| held.told = held.told.max(me));
             }
         }
         self.bodies.clear();
@@ -675,12 +717,18 @@ impl Engine for Server {
     }
 
     fn keep(&mut self, rows: BTreeMap<TaskId, TaskRow>) {
+        let mut shelf = shelf(&self.shelf);
         for (id, row) in rows {
             if let Some(held) = self.held.remove(&id).filter(|held| held.merged.is_empty()) {
-                self.shelf.put(row, held.v);
+                // Another writer may have been quicker to remember what it wrote after this.
+                if shelf.get(id).is_none_or(|(_, tag)| tag.v < held.v) {
+                    shelf.put(row, Tag { v: held.v, told: held.told });
+                }
             }
         }
+        self.careful = false;
         self.held.clear();
+        self.recalled.clear();
         self.orders.clear();
         self.keys = None;
     }
@@ -689,8 +737,10 @@ impl Engine for Server {
         self.columns = Columns::default();
         self.bodies.clear();
         self.held.clear();
+        self.recalled.clear();
         self.orders.clear();
         self.keys = None;
+        self.careful = true;
         // A partition that is not there may be why.
         self.room = 0;
         if let Some(mut conn) = self.conn.take() {

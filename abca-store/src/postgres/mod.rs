@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use crate::group::Group;
 
 use bell::{Bell, Tower};
-use engine::Server;
+use engine::{Memory, Server};
 use read::Reader;
 
 pub use config::PostgresConfig;
@@ -39,16 +39,17 @@ const SPAN: u64 = 1_048_576;
 ///
 /// Each handle has a few connections that write (`writers`), each with a thread of its own. A writer takes whatever calls
 /// have queued up (at most `batch`) into one transaction, never waiting for more, and answers once the server has it on
-/// disk (`synchronous_commit` is set to `on` for each). Reads go to connections of their own and see every answered call.
+/// disk (`synchronous_commit` is set to `on`). Reads go to connections of their own and see every answered call.
 /// All of them must reach the primary: a replica may lag.
 ///
-/// Transactions of several processes run at once. Each first holds the tasks that it may change (row locks, in one
-/// order), then enters the scopes that it takes or frees slots of (advisory locks, in one order), so caps and turns hold
-/// whatever races; places of slots are unique beside that. Claims never wait for each other. A task that this handle wrote last
-/// is not read again: the writing verifies that it is as it was, or the transaction is begun again.
+/// Transactions of several processes and writers run at once. Each enters the scopes that it takes or frees slots of (advisory
+/// locks, in one order), so caps and turns hold whatever races; places of slots are unique beside that. Tasks are read without
+/// locks, or remembered from what this handle wrote last: the one statement that writes verifies that each is as it was, or
+/// changes nothing, and the transaction is begun again, with its tasks held from the beginning (row locks, in one order, before
+/// scopes). Claims never wait for each other.
 ///
 /// Works through a pooler that gives each transaction another connection, but for the bell (see
-/// [`PostgresConfig::bell`]); add `statement-cache-capacity=0` to the URL where the pooler knows no prepared statements.
+/// [`PostgresConfig::bell`]): say so by `statement-cache-capacity=0` in the URL, or by [`PostgresConfig::pooled`].
 ///
 /// # Cancel safety
 /// Dropping a future before the call is queued leaves it not done; after that it is carried out, unheard.
@@ -115,12 +116,14 @@ impl Postgres {
     pub async fn open_with(config: PostgresConfig) -> Result<Self, StoreError> {
         config.check()?;
         let config = Arc::new(config);
-        let mut conn = config.connect().await?;
+        let mut conn = config.connect_writer().await?;
         schema::verify(&config, &mut conn).await?;
         let bell = Bell::default();
-        let mut engines = vec![Server::new(config.clone(), Some(conn), bell.clone())];
+        let memory = Memory::default();
+        let server = |conn| Server::new(config.clone(), conn, bell.clone(), memory.clone());
+        let mut engines = vec![server(Some(conn))];
         // The others connect when they are needed.
-        engines.extend((1..config.writers).map(|_| Server::new(config.clone(), None, bell.clone())));
+        engines.extend((1..config.writers).map(|_| server(None)));
         let group = Group::start("abca-postgres", engines, config.batch, config.queue)?;
         let tower = if config.bell { Some(bell.hang(&config)?) } else { None };
         Ok(Self { group, reader: Reader::new(config), bell, _tower: tower })

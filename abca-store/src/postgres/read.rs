@@ -56,12 +56,7 @@ impl Reader {
 
     pub(super) async fn load(&self, ids: &[TaskId]) -> Result<Vec<Option<Snapshot>>, StoreError> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let rows = self
-            .all(
-                "load",
-                sqlx::query(self.sql("SELECT * FROM @.rows($1, $2)")).bind(names).bind(vec![-1_i64; ids.len()]),
-            )
-            .await?;
+        let rows = self.all("load", sqlx::query(self.sql("SELECT * FROM @.look($1)")).bind(names)).await?;
         let mut found = BTreeMap::new();
         for row in &rows {
             found.insert(task_id("load", row, 0)?, task_row("load", row)?.snapshot);

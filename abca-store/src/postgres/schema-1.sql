@@ -29,7 +29,7 @@ CREATE TABLE @.record (
     ended  bigint,
     moving text NOT NULL
 ) WITH (fillfactor = 60, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX record_open ON @.record (status, id) WHERE ended IS NULL;
+CREATE INDEX record_open ON @.record (id) WHERE ended IS NULL;
 CREATE INDEX record_ended ON @.record (ord) WHERE ended IS NOT NULL;
 
 -- Leases, due times, heartbeats, counters. `v` grows with every write: it tells a remembered row from a stale one.
@@ -185,63 +185,58 @@ BEGIN
     RETURN least(next, coalesce(oldest, next));
 END $$;
 
--- Plans are made once for each connection, perhaps while a table is still empty: functions are told what is right for a
--- full one.
+-- Plans are made once for each connection, perhaps while a table is still empty. Connections that write are told once what is
+-- right for full tables, since a function's own settings cost more than what it does; functions that readers call have
+-- settings of their own.
 
--- Whole tasks as they are now. Of those whose version is known only what others may have added is answered.
+-- Whole tasks as they are now. Of those whose version is known only what others may have added is answered. Part of the plan of
+-- whoever asks.
 CREATE FUNCTION @.rows(a_ids text[], a_known bigint[]) RETURNS TABLE (
-    id text, ord bigint, v bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
+    id text, ord bigint, v bigint, told bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
     due bigint, lease_until bigint, worker text, denied boolean, woken bigint, heartbeat bigint, events bigint,
     log_len bigint, commits text, owed text, held text, signals text, seen text, dead bigint, reason text
-) LANGUAGE plpgsql STABLE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    SELECT t.id, s.ord, s.v,
-        (SELECT string_agg(w.n || ' ' || w.at, ' ') FROM woken w WHERE w.ord = t.ord),
+) LANGUAGE sql STABLE AS $$
+    SELECT t.id, s.ord, s.v, s.told,
+        (SELECT string_agg(w.n || ' ' || w.at, ' ') FROM @.woken w WHERE w.ord = t.ord),
         x.*
     FROM unnest(a_ids, a_known) AS k (id, v)
-    JOIN task t ON t.id = k.id
-    JOIN state s ON s.ord = t.ord
+    JOIN @.task t ON t.id = k.id
+    JOIN @.state s ON s.ord = t.ord
     LEFT JOIN LATERAL (
         SELECT t.hash, t.fixed, r.moving, s.revision, s.epoch, s.due, s.lease_until, s.worker, s.denied, s.woken,
             s.heartbeat, s.events, s.log_len, s.commits, s.owed,
-            (SELECT json_agg(l.scope ORDER BY l.taken)::text FROM slot l WHERE l.ord = s.ord),
-            (SELECT string_agg(g.body, ',' ORDER BY g.n) FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL),
-            (SELECT json_agg(g.id)::text FROM signal g WHERE g.ord = s.ord),
-            (SELECT d.since FROM dead d WHERE d.ord = s.ord),
-            (SELECT d.reason FROM dead d WHERE d.ord = s.ord)
-        FROM record r WHERE r.ord = s.ord AND s.v <> k.v
-    ) x ON true;
-END $$;
+            (SELECT json_agg(l.scope ORDER BY l.taken)::text FROM @.slot l WHERE l.ord = s.ord),
+            (SELECT string_agg(g.body, ',' ORDER BY g.n) FROM @.signal g WHERE g.ord = s.ord AND g.body IS NOT NULL),
+            (SELECT json_agg(g.id)::text FROM @.signal g WHERE g.ord = s.ord),
+            (SELECT d.since FROM @.dead d WHERE d.ord = s.ord),
+            (SELECT d.reason FROM @.dead d WHERE d.ord = s.ord)
+        FROM @.record r WHERE r.ord = s.ord AND s.v <> k.v
+    ) x ON true
+$$;
 
--- Holds tasks until the end of the transaction, then reads them: whoever held them before has ended by then.
-CREATE FUNCTION @.hold(a_ids text[], a_known bigint[]) RETURNS TABLE (
-    id text, ord bigint, v bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
+-- The same for readers.
+CREATE FUNCTION @.look(a_ids text[]) RETURNS TABLE (
+    id text, ord bigint, v bigint, told bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
     due bigint, lease_until bigint, worker text, denied boolean, woken bigint, heartbeat bigint, events bigint,
     log_len bigint, commits text, owed text, held text, signals text, seen text, dead bigint, reason text
-) LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+) LANGUAGE sql STABLE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT * FROM rows(a_ids, ARRAY(SELECT -1::bigint FROM unnest(a_ids)))
+$$;
+
+-- Tasks as they are now. With `a_lock` held until the end of the transaction, and read then: whoever held them before has ended
+-- by then. Otherwise whoever writes them finds out whether somebody was quicker.
+CREATE FUNCTION @.hold(a_ids text[], a_known bigint[], a_lock boolean) RETURNS TABLE (
+    id text, ord bigint, v bigint, told bigint, wakes text, hash text, fixed text, moving text, revision bigint, epoch bigint,
+    due bigint, lease_until bigint, worker text, denied boolean, woken bigint, heartbeat bigint, events bigint,
+    log_len bigint, commits text, owed text, held text, signals text, seen text, dead bigint, reason text
+) LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM 1 FROM state s WHERE s.ord IN (SELECT t.ord FROM task t WHERE t.id = ANY (a_ids))
-        ORDER BY s.ord FOR NO KEY UPDATE OF s;
-    RETURN QUERY
-    SELECT t.id, s.ord, s.v,
-        (SELECT string_agg(w.n || ' ' || w.at, ' ') FROM woken w WHERE w.ord = t.ord),
-        x.*
-    FROM unnest(a_ids, a_known) AS k (id, v)
-    JOIN task t ON t.id = k.id
-    JOIN state s ON s.ord = t.ord
-    LEFT JOIN LATERAL (
-        SELECT t.hash, t.fixed, r.moving, s.revision, s.epoch, s.due, s.lease_until, s.worker, s.denied, s.woken,
-            s.heartbeat, s.events, s.log_len, s.commits, s.owed,
-            (SELECT json_agg(l.scope ORDER BY l.taken)::text FROM slot l WHERE l.ord = s.ord),
-            (SELECT string_agg(g.body, ',' ORDER BY g.n) FROM signal g WHERE g.ord = s.ord AND g.body IS NOT NULL),
-            (SELECT json_agg(g.id)::text FROM signal g WHERE g.ord = s.ord),
-            (SELECT d.since FROM dead d WHERE d.ord = s.ord),
-            (SELECT d.reason FROM dead d WHERE d.ord = s.ord)
-        FROM record r WHERE r.ord = s.ord AND s.v <> k.v
-    ) x ON true;
+    IF a_lock THEN
+        PERFORM 1 FROM @.state s WHERE s.ord IN (SELECT t.ord FROM @.task t WHERE t.id = ANY (a_ids))
+            ORDER BY s.ord FOR NO KEY UPDATE OF s;
+    END IF;
+    RETURN QUERY SELECT * FROM @.rows(a_ids, a_known);
 END $$;
 
 -- Keeps everybody else out of scopes until the end of the transaction, and reads them. They are those named, those that
@@ -249,17 +244,17 @@ END $$;
 -- is inside already (`a_more`) does not wait at all.
 CREATE FUNCTION @.enter(a_names json, a_leave text[], a_free text[], a_first bigint, a_more boolean)
 RETURNS TABLE (scope text, holders bigint, denied boolean, waits text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    seed constant bigint := 'waiting'::regclass::oid::bigint;
+    seed constant bigint := '@.waiting'::regclass::oid::bigint;
     names text[];
     k bigint;
 BEGIN
     names := ARRAY(
         SELECT json_array_elements_text(a_names)
-        UNION SELECT w.scope FROM task t JOIN waiting w ON w.ord = t.ord WHERE t.id = ANY (a_leave)
-        UNION SELECT l.scope FROM task t JOIN slot l ON l.ord = t.ord WHERE t.id = ANY (a_free)
+        UNION SELECT w.scope FROM @.task t JOIN @.waiting w ON w.ord = t.ord WHERE t.id = ANY (a_leave)
+        UNION SELECT l.scope FROM @.task t JOIN @.slot l ON l.ord = t.ord WHERE t.id = ANY (a_free)
     );
     FOR k IN SELECT DISTINCT hashtextextended(n, seed) FROM unnest(names) n ORDER BY 1 LOOP
         IF NOT a_more THEN
@@ -270,224 +265,150 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT n,
-        coalesce((SELECT l.place + 1 FROM slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint,
-        EXISTS (SELECT 1 FROM waiting w WHERE w.scope = n AND w.denied),
+        coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint,
+        EXISTS (SELECT 1 FROM @.waiting w WHERE w.scope = n AND w.denied),
         (SELECT string_agg(q.ord::text, ' ') FROM
-            (SELECT w.ord FROM waiting w WHERE w.scope = n ORDER BY w.ord LIMIT a_first) q)
+            (SELECT w.ord FROM @.waiting w WHERE w.scope = n ORDER BY w.ord LIMIT a_first) q)
     FROM unnest(names) n;
 END $$;
 
 -- The same without waiting, to see where there is room: nothing is answered of a scope that somebody works in.
 CREATE FUNCTION @.glance(a_names json) RETURNS TABLE (scope text, holders bigint)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    seed constant bigint := 'waiting'::regclass::oid::bigint;
+    seed constant bigint := '@.waiting'::regclass::oid::bigint;
     names text[];
 BEGIN
     names := ARRAY(SELECT n FROM json_array_elements_text(a_names) n
         WHERE pg_try_advisory_xact_lock(hashtextextended(n, seed)));
     RETURN QUERY
-    SELECT n, coalesce((SELECT l.place + 1 FROM slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint
+    SELECT n, coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint
     FROM unnest(names) n;
 END $$;
 
 -- Holds due tasks, oldest first; never waits for those that somebody else holds.
 CREATE FUNCTION @.due(a_now bigint, a_far bigint, a_limit bigint, a_signalled boolean) RETURNS TABLE (id text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
     IF a_signalled THEN
         RETURN QUERY
         WITH q AS MATERIALIZED (
-            SELECT s.ord, s.look_at FROM state s
-            WHERE s.ord IN (SELECT g.ord FROM signal g WHERE g.body IS NOT NULL)
+            SELECT s.ord, s.look_at FROM @.state s
+            WHERE s.ord IN (SELECT g.ord FROM @.signal g WHERE g.body IS NOT NULL)
             AND (s.look_at <= a_now OR s.look_at > a_far
-                OR EXISTS (SELECT 1 FROM woken w WHERE w.ord = s.ord AND w.at <= a_now))
+                OR EXISTS (SELECT 1 FROM @.woken w WHERE w.ord = s.ord AND w.at <= a_now))
             ORDER BY (s.look_at <= a_now) DESC, s.look_at, s.ord LIMIT a_limit
             FOR NO KEY UPDATE OF s SKIP LOCKED
         )
-        SELECT t.id FROM q JOIN task t ON t.ord = q.ord ORDER BY (q.look_at <= a_now) DESC, q.look_at, q.ord;
+        SELECT t.id FROM q JOIN @.task t ON t.ord = q.ord ORDER BY (q.look_at <= a_now) DESC, q.look_at, q.ord;
         RETURN;
     END IF;
     RETURN QUERY
     WITH past AS MATERIALIZED (
-        SELECT s.ord, s.look_at FROM state s WHERE s.look_at <= a_now
+        SELECT s.ord, s.look_at FROM @.state s WHERE s.look_at <= a_now
         ORDER BY s.look_at, s.ord LIMIT a_limit FOR NO KEY UPDATE OF s SKIP LOCKED
     ), ahead AS MATERIALIZED (
-        SELECT s.ord, s.look_at FROM state s WHERE s.look_at > a_far
+        SELECT s.ord, s.look_at FROM @.state s WHERE s.look_at > a_far
         ORDER BY s.look_at, s.ord LIMIT a_limit FOR NO KEY UPDATE OF s SKIP LOCKED
     ), called AS MATERIALIZED (
-        SELECT s.ord, w.at AS look_at FROM woken w JOIN state s ON s.ord = w.ord WHERE w.at <= a_now
+        SELECT s.ord, w.at AS look_at FROM @.woken w JOIN @.state s ON s.ord = w.ord WHERE w.at <= a_now
         ORDER BY w.at, w.ord LIMIT a_limit FOR NO KEY UPDATE OF s SKIP LOCKED
     ), every AS (
         SELECT u.ord, min(u.look_at) AS look_at
         FROM (SELECT * FROM past UNION ALL SELECT * FROM ahead UNION ALL SELECT * FROM called) u GROUP BY u.ord
     )
-    SELECT t.id FROM every e JOIN task t ON t.ord = e.ord
+    SELECT t.id FROM every e JOIN @.task t ON t.ord = e.ord
     ORDER BY (e.look_at <= a_now) DESC, e.look_at, e.ord LIMIT a_limit;
 END $$;
 
 -- Holds the tasks that workers have leased.
 CREATE FUNCTION @.leased(a_workers text[]) RETURNS TABLE (id text)
-LANGUAGE plpgsql VOLATILE SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH q AS MATERIALIZED (
-        SELECT s.ord FROM state s WHERE s.look_at IS NOT NULL AND s.worker = ANY (a_workers)
+        SELECT s.ord FROM @.state s WHERE s.look_at IS NOT NULL AND s.worker = ANY (a_workers)
         ORDER BY s.ord FOR NO KEY UPDATE OF s
     )
-    SELECT t.id FROM q JOIN task t ON t.ord = q.ord;
+    SELECT t.id FROM q JOIN @.task t ON t.ord = q.ord;
 END $$;
 
--- Writes what a transaction has changed, of tasks that it holds and scopes that it is in.
-CREATE FUNCTION @.put(
-    t_ord bigint[], t_id text[], t_usr text[], t_idem text[], t_hash text[], t_repo text[], t_fixed text[],
-    r_ord bigint[], r_id text[], r_status text[], r_ended bigint[], r_moving text[],
-    s_ord bigint[], s_v bigint[], s_revision bigint[], s_epoch bigint[], s_look_at bigint[], s_due bigint[],
-    s_lease_until bigint[], s_worker text[], s_denied boolean[], s_woken bigint[], s_heartbeat bigint[],
-    s_events bigint[], s_log_len bigint[], s_commits text[], s_owed text[],
-    e_ord bigint[], e_seq bigint[], e_body text[],
-    l_ord bigint[], l_seq bigint[], l_body text[],
-    g_ord bigint[], g_id text[], g_n bigint[], g_body text[],
-    f_ord bigint[],
-    k_scope text[], k_ord bigint[], k_cap bigint[],
-    w_scope text[], w_ord bigint[], w_usr text[], w_denied boolean[],
-    x_scope text[], x_ord bigint[],
-    c_ord bigint[], c_n bigint[], n_ord bigint[], n_at bigint[],
-    d_ord bigint[], d_since bigint[], d_reason text[], a_ord bigint[],
-    y_ord bigint[], y_v bigint[]
-) RETURNS void LANGUAGE plpgsql VOLATILE
-SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
--- Whoever is remembered is not waited for long: begin again and hold it.
-SET lock_timeout = '1s' AS $$
+-- After slots were freed the last holders of their scopes take over the places, so that there are no gaps.
+CREATE FUNCTION @.close_up(a_scopes text[], a_places bigint[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+    IF a_scopes IS NULL THEN
+        RETURN;
+    END IF;
+    -- `holders` is how many there are now: places had no gaps before.
+    UPDATE @.slot o SET place = m.free
+    FROM (
+        SELECT s.scope, q.place, s.places[q.i] AS free
+        FROM (
+            SELECT g.scope, array_agg(g.place ORDER BY g.place) AS places, greatest(max(g.place),
+                (SELECT l.place FROM @.slot l WHERE l.scope = g.scope ORDER BY l.place DESC LIMIT 1)) + 1 - count(*) AS holders
+            FROM unnest(a_scopes, a_places) AS g (scope, place) GROUP BY g.scope
+        ) s CROSS JOIN LATERAL (
+            SELECT l.place, row_number() OVER (ORDER BY l.place) AS i
+            FROM @.slot l WHERE l.scope = s.scope AND l.place >= s.holders
+        ) q
+    ) m
+    WHERE o.scope = m.scope AND o.place = m.place;
+END $$;
+
+-- Frees the slots of tasks and gives out others, in scopes that the transaction is in. The holders of a scope are numbered
+-- without gaps.
+CREATE FUNCTION @.slots(f_ord bigint[], k_scope text[], k_ord bigint[], k_cap bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    me bigint;
-    old bigint;
-    new bigint;
-    r record;
+    scopes text[];
+    places bigint[];
 BEGIN
-    -- In this order: `horizon` knows writers by the lock.
-    LOCK TABLE state IN ROW SHARE MODE;
-    me := pg_current_xact_id()::text::bigint;
-    -- States come first: whoever has a task's state has the rest of it too.
-    IF cardinality(s_ord) > 0 THEN
-        UPDATE state o SET v = u.v, told = greatest(o.told, me), revision = u.revision, epoch = u.epoch,
-            look_at = u.look_at, due = u.due, lease_until = u.lease_until, worker = u.worker, denied = u.denied,
-            woken = u.woken, heartbeat = u.heartbeat, events = u.events, log_len = u.log_len, commits = u.commits,
-            owed = u.owed
-        FROM unnest(s_ord, s_v, s_revision, s_epoch, s_look_at, s_due, s_lease_until, s_worker, s_denied, s_woken,
-            s_heartbeat, s_events, s_log_len, s_commits, s_owed) AS u (ord, v, revision, epoch, look_at, due,
-            lease_until, worker, denied, woken, heartbeat, events, log_len, commits, owed)
-        WHERE o.ord = u.ord AND o.v = u.v - 1;
-        GET DIAGNOSTICS old = ROW_COUNT;
-        IF old < cardinality(s_ord) THEN
-            INSERT INTO state (ord, v, told, revision, epoch, look_at, due, lease_until, worker, denied, woken,
-                heartbeat, events, log_len, commits, owed)
-            SELECT u.ord, u.v, me, u.revision, u.epoch, u.look_at, u.due, u.lease_until, u.worker, u.denied, u.woken,
-                u.heartbeat, u.events, u.log_len, u.commits, u.owed
-            FROM unnest(s_ord, s_v, s_revision, s_epoch, s_look_at, s_due, s_lease_until, s_worker, s_denied, s_woken,
-                s_heartbeat, s_events, s_log_len, s_commits, s_owed) AS u (ord, v, revision, epoch, look_at, due,
-                lease_until, worker, denied, woken, heartbeat, events, log_len, commits, owed)
-            WHERE u.v = 1;
-            GET DIAGNOSTICS new = ROW_COUNT;
-            IF old + new < cardinality(s_ord) THEN
-                RAISE EXCEPTION 'a task is not as it was remembered' USING ERRCODE = 'serialization_failure';
-            END IF;
-        END IF;
-    END IF;
-    -- Tasks that were looked at from memory, and not changed: they must be as they were.
-    IF cardinality(y_ord) > 0 AND EXISTS (
-        SELECT 1 FROM unnest(y_ord, y_v) AS y (ord, v) LEFT JOIN state s ON s.ord = y.ord WHERE s.v IS DISTINCT FROM y.v
-    ) THEN
-        RAISE EXCEPTION 'a task is not as it was remembered' USING ERRCODE = 'serialization_failure';
-    END IF;
-    IF cardinality(t_ord) > 0 THEN
-        INSERT INTO task (ord, id, usr, idem, hash, repo, fixed)
-        SELECT * FROM unnest(t_ord, t_id, t_usr, t_idem, t_hash, t_repo, t_fixed);
-    END IF;
-    IF cardinality(r_ord) > 0 THEN
-        INSERT INTO record (ord, id, status, ended, moving)
-        SELECT * FROM unnest(r_ord, r_id, r_status, r_ended, r_moving)
-        ON CONFLICT (ord) DO UPDATE SET status = excluded.status, ended = excluded.ended, moving = excluded.moving;
-    END IF;
-    IF cardinality(e_ord) > 0 THEN
-        INSERT INTO event (ord, seq, told, body)
-        SELECT u.ord, u.seq, s.told, u.body
-        FROM unnest(e_ord, e_seq, e_body) AS u (ord, seq, body) JOIN state s ON s.ord = u.ord;
-    END IF;
-    IF cardinality(l_ord) > 0 THEN
-        INSERT INTO log (ord, seq, body) SELECT * FROM unnest(l_ord, l_seq, l_body);
-    END IF;
-    IF cardinality(g_ord) > 0 THEN
-        -- The same signal may come and be consumed in one transaction: the last word counts.
-        INSERT INTO signal (ord, id, n, body)
-        SELECT DISTINCT ON (u.ord, u.id) u.ord, u.id, u.n, u.body
-        FROM unnest(g_ord, g_id, g_n, g_body) WITH ORDINALITY AS u (ord, id, n, body, i)
-        ORDER BY u.ord, u.id, u.i DESC
-        ON CONFLICT (ord, id) DO UPDATE SET body = excluded.body;
-    END IF;
     IF cardinality(f_ord) > 0 THEN
-        -- The last holder of a scope takes over a place that became free, so that there are no gaps.
-        FOR r IN DELETE FROM slot WHERE ord = ANY (f_ord) RETURNING scope, place LOOP
-            UPDATE slot l SET place = r.place WHERE l.scope = r.scope AND l.place > r.place
-            AND l.place = (SELECT m.place FROM slot m WHERE m.scope = r.scope ORDER BY m.place DESC LIMIT 1);
-        END LOOP;
+        WITH gone AS (DELETE FROM @.slot WHERE ord = ANY (f_ord) RETURNING scope, place)
+        SELECT array_agg(scope), array_agg(place) INTO scopes, places FROM gone;
+        PERFORM @.close_up(scopes, places);
     END IF;
     IF cardinality(k_ord) > 0 THEN
-        INSERT INTO slot (scope, place, cap, ord)
-        SELECT u.scope,
-            coalesce((SELECT l.place + 1 FROM slot l WHERE l.scope = u.scope ORDER BY l.place DESC LIMIT 1), 0)
-                + row_number() OVER (PARTITION BY u.scope ORDER BY u.i) - 1,
-            u.cap, u.ord
-        FROM unnest(k_scope, k_ord, k_cap) WITH ORDINALITY AS u (scope, ord, cap, i) ORDER BY u.i;
+        INSERT INTO @.slot (scope, place, cap, ord)
+        SELECT b.scope, b.place + u.n - 1, u.cap, u.ord
+        FROM (
+            SELECT k.scope, array_agg(k.ord ORDER BY k.i) AS ords, array_agg(k.cap ORDER BY k.i) AS caps,
+                array_agg(k.i ORDER BY k.i) AS turns,
+                coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = k.scope ORDER BY l.place DESC LIMIT 1), 0) AS place
+            FROM unnest(k_scope, k_ord, k_cap) WITH ORDINALITY AS k (scope, ord, cap, i) GROUP BY k.scope
+        ) b CROSS JOIN LATERAL unnest(b.ords, b.caps, b.turns) WITH ORDINALITY AS u (ord, cap, turn, n)
+        ORDER BY u.turn;
     END IF;
-    IF cardinality(w_ord) > 0 THEN
-        INSERT INTO waiting (scope, ord, usr, denied) SELECT DISTINCT * FROM unnest(w_scope, w_ord, w_usr, w_denied)
-        ON CONFLICT (scope, ord) DO UPDATE SET denied = excluded.denied;
-    END IF;
-    IF cardinality(x_ord) > 0 THEN
-        DELETE FROM waiting w USING unnest(x_scope, x_ord) AS u (scope, ord) WHERE w.scope = u.scope AND w.ord = u.ord;
-    END IF;
-    IF cardinality(c_ord) > 0 THEN
-        DELETE FROM woken WHERE ord = ANY (c_ord);
-    END IF;
-    IF cardinality(c_n) > 0 THEN
-        DELETE FROM woken WHERE n = ANY (c_n);
-    END IF;
-    IF cardinality(n_ord) > 0 THEN
-        INSERT INTO woken (ord, at) SELECT u.ord, u.at FROM unnest(n_ord, n_at) AS u (ord, at)
-        WHERE NOT EXISTS (SELECT 1 FROM woken w WHERE w.ord = u.ord);
-    END IF;
-    IF cardinality(a_ord) > 0 THEN
-        DELETE FROM dead WHERE ord = ANY (a_ord);
-    END IF;
-    IF cardinality(d_ord) > 0 THEN
-        INSERT INTO dead (ord, since, reason) SELECT * FROM unnest(d_ord, d_since, d_reason)
-        ON CONFLICT (ord) DO UPDATE SET since = excluded.since, reason = excluded.reason;
-    END IF;
+END $$;
+
+-- What a statement says that finds a task otherwise than its writer remembers it.
+CREATE FUNCTION @.stale() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RAISE EXCEPTION 'a task is not as it was remembered' USING ERRCODE = 'serialization_failure';
 END $$;
 
 -- Removes tasks with everything of them, of which the transaction holds every one and is in every scope.
-CREATE FUNCTION @.remove(a_ord bigint[]) RETURNS void LANGUAGE plpgsql VOLATILE
-SET search_path = @, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+CREATE FUNCTION @.remove(a_ord bigint[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    r record;
+    scopes text[];
+    places bigint[];
 BEGIN
-    FOR r IN DELETE FROM slot WHERE ord = ANY (a_ord) RETURNING scope, place LOOP
-        UPDATE slot l SET place = r.place WHERE l.scope = r.scope AND l.place > r.place
-        AND l.place = (SELECT m.place FROM slot m WHERE m.scope = r.scope ORDER BY m.place DESC LIMIT 1);
-    END LOOP;
-    DELETE FROM waiting WHERE ord = ANY (a_ord);
-    DELETE FROM woken WHERE ord = ANY (a_ord);
-    DELETE FROM signal WHERE ord = ANY (a_ord);
-    DELETE FROM dead WHERE ord = ANY (a_ord);
-    DELETE FROM event WHERE ord = ANY (a_ord);
-    DELETE FROM log WHERE ord = ANY (a_ord);
-    DELETE FROM record WHERE ord = ANY (a_ord);
-    DELETE FROM state WHERE ord = ANY (a_ord);
-    DELETE FROM task WHERE ord = ANY (a_ord);
+    WITH gone AS (DELETE FROM @.slot WHERE ord = ANY (a_ord) RETURNING scope, place)
+    SELECT array_agg(scope), array_agg(place) INTO scopes, places FROM gone;
+    PERFORM @.close_up(scopes, places);
+    DELETE FROM @.waiting WHERE ord = ANY (a_ord);
+    DELETE FROM @.woken WHERE ord = ANY (a_ord);
+    DELETE FROM @.signal WHERE ord = ANY (a_ord);
+    DELETE FROM @.dead WHERE ord = ANY (a_ord);
+    DELETE FROM @.event WHERE ord = ANY (a_ord);
+    DELETE FROM @.log WHERE ord = ANY (a_ord);
+    DELETE FROM @.record WHERE ord = ANY (a_ord);
+    DELETE FROM @.state WHERE ord = ANY (a_ord);
+    DELETE FROM @.task WHERE ord = ANY (a_ord);
 END $$;
