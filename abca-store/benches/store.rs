@@ -4,7 +4,10 @@
 //! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
 //! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk. With `--features postgres` and a server's
 //! URL in `ABCA_TEST_POSTGRES` also on PostgreSQL, in a schema of its own; `postgres` or `sqlite` as an argument is that alone.
-//! The processor time is this process's, and behind `+` that of the server's processes on this machine.
+//! `writers=N` sets PostgreSQL's writers. `before=N` lets N tasks end first (says how long that took), `waiting=N` submits N more
+//! that wait for good: what a full store costs. The processor time is this process's, and behind `+` that of the server's
+//! processes on this machine. Bytes are those of the log: what SQLite's process wrote to disk, or PostgreSQL's WAL. At the end
+//! of a run stands the most memory that this process had.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,6 +24,9 @@ use abca_store::{InProcess, Sqlite};
 
 const CALLS: u64 = 10;
 
+/// The numbers of tasks that fill the store begin here, those of tasks that wait at twice as much.
+const FIRST: u64 = 1_000_000_000;
+
 fn main() {
     let numbers: Vec<u64> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let seconds = numbers.first().copied().unwrap_or(5);
@@ -31,13 +37,17 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     println!("bare fdatasync of 4 KiB appended: {:.0}/s", syncs(folder.path(), Duration::from_secs(1)));
-    println!("store       in flight   lives/s   calls/s  syncs/life  cpu us/life     p50 ms     p99 ms");
+    println!(
+        "store       in flight   lives/s   calls/s  syncs/life  KiB/life  cpu us/life     p50 ms     p95 ms     p99 ms   RSS MiB"
+    );
     for in_flight in [1, 16, 64, 256, 1024].into_iter().filter(|n| only(*n) && asked("sqlite")) {
         let folder = tempfile::TempDir::new().unwrap();
         runtime.block_on(async {
             let store = Arc::new(Sqlite::open(folder.path()).await.unwrap());
+            fill(store.clone()).await;
+            let (syncs, bytes) = (store.transactions(), written());
             let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
-            report("sqlite", in_flight, &run, store.transactions() as f64 / run.lives as f64);
+            report("sqlite", in_flight, &run, store.transactions() - syncs, written() - bytes);
             store.close().await.unwrap();
         });
     }
@@ -49,7 +59,7 @@ fn main() {
     }
     for in_flight in [1, 256].into_iter().filter(|n| only(*n) && words.is_empty()) {
         let run = runtime.block_on(lives(Arc::new(InProcess::new()), in_flight, Duration::from_secs(1)));
-        report("in-process", in_flight, &run, 0.0);
+        report("in-process", in_flight, &run, 0, 0);
     }
 }
 
@@ -64,10 +74,15 @@ async fn postgres(url: &str, in_flight: u64, seconds: u64) {
     }
     abca_store::Postgres::init(&config).await.unwrap();
     let store = Arc::new(abca_store::Postgres::open_with(config).await.unwrap());
-    let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
-    report("postgres", in_flight, &run, store.transactions() as f64 / run.lives as f64);
-    store.close().await.unwrap();
+    fill(store.clone()).await;
     let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
+    let wal = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
+    let bytes: i64 = sqlx::query_scalar(wal).fetch_one(&mut conn).await.unwrap();
+    let syncs = store.transactions();
+    let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
+    let bytes = sqlx::query_scalar::<_, i64>(wal).fetch_one(&mut conn).await.unwrap() - bytes;
+    report("postgres", in_flight, &run, store.transactions() - syncs, bytes.unsigned_abs());
+    store.close().await.unwrap();
     let drop = format!("SET client_min_messages = error; DROP SCHEMA {name} CASCADE");
     sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.unwrap();
 }
@@ -83,16 +98,73 @@ fn processor_of(name: &str) -> f64 {
     all.filter_map(|p| of(std::fs::read_to_string(p.path().join("stat")).ok()?)).sum::<f64>() / 100.0
 }
 
-fn report(name: &str, in_flight: u64, run: &Run, syncs: f64) {
+/// What the argument `name=` says.
+fn argument(name: &str) -> u64 {
+    std::env::args().find_map(|a| a.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).unwrap_or(0)
+}
+
+/// Lets tasks end, and others wait, as the arguments say.
+async fn fill(store: Arc<dyn TaskStore>) {
+    let (before, waiting, began) = (argument("before"), argument("waiting"), Instant::now());
+    if before > 0 {
+        let next = Arc::new(AtomicU64::new(1));
+        let workers = (0..256).map(|_| {
+            let (store, next) = (store.clone(), next.clone());
+            tokio::spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n > before {
+                        return;
+                    }
+                    life(store.as_ref(), FIRST + n).await;
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.unwrap();
+        }
+    }
+    let ids: Vec<u64> = (1..=waiting).map(|n| 2 * FIRST + n).collect();
+    for ids in ids.chunks(256) {
+        let new = |n: &u64| {
+            let mut task = fixtures::task(*n);
+            task.user = UserId::new("user-of-many").unwrap();
+            task.spec.limits.slots = vec![limit("user:user-of-many", 1, true), limit("system", 100_000, false)];
+            fixtures::submit(task)
+        };
+        store.submit(&ids.iter().map(new).collect::<Vec<_>>()).await.unwrap();
+    }
+    if before + waiting > 0 {
+        println!("filled: {before} ended, {waiting} waiting, in {:.0} s", began.elapsed().as_secs_f64());
+    }
+}
+
+/// What this process wrote to disk so far, in bytes.
+fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|l| l.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
+}
+
+/// The most memory that this process had, in MiB.
+fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
+    peak.unwrap_or(0.0) / 1024.0
+}
+
+fn report(name: &str, in_flight: u64, run: &Run, syncs: u64, bytes: u64) {
+    let (syncs, bytes) = (syncs as f64 / run.lives as f64, bytes as f64 / 1024.0 / run.lives as f64);
     let rate = run.lives as f64 / run.took.as_secs_f64();
     let ms = |q: f64| run.latencies[((run.latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
     let calls = rate * CALLS as f64;
     let cpu = |seconds: f64| seconds * 1e6 / run.lives as f64;
     let cpu = format!("{:.0}+{:.0}", cpu(run.processor), cpu(run.server));
     println!(
-        "{name:<11} {in_flight:>9} {rate:>9.0} {calls:>9.0} {syncs:>11.3} {cpu:>12} {:>10.2} {:>10.2}",
+        "{name:<11} {in_flight:>9} {rate:>9.0} {calls:>9.0} {syncs:>11.3} {bytes:>9.1} {cpu:>12} {:>10.2} {:>10.2} {:>10.2} {:>9.0}",
         ms(0.5),
-        ms(0.99)
+        ms(0.95),
+        ms(0.99),
+        memory()
     );
 }
 

@@ -101,8 +101,8 @@ pub(crate) trait Sheet {
     fn log<'b>(&mut self, row: &TaskRow, first: u64, bodies: impl Iterator<Item = &'b [u8]>) -> Result<(), StoreError>;
     /// A signal with its place in the inbox; without a body it was consumed.
     fn signal(&mut self, order: u64, id: &SignalId, body: Option<(u64, &Signal)>) -> Result<(), StoreError>;
-    /// The task gives back every slot that it holds.
-    fn freed(&mut self, order: u64) -> Result<(), StoreError>;
+    /// The task gives back every slot that it holds: those that are stored are in these scopes.
+    fn freed(&mut self, order: u64, scopes: &[SlotScope]) -> Result<(), StoreError>;
     /// The task takes a slot.
     fn taken(&mut self, limit: &SlotLimit, order: u64) -> Result<(), StoreError>;
     /// The task waits for a scope.

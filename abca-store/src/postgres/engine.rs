@@ -300,6 +300,29 @@ impl Server {
         Ok((head.id, Ok(found)))
     }
 
+    /// Takes rows from memory; answers those that must be asked for, each with the version that is remembered.
+    fn remember(&mut self, ids: &BTreeSet<TaskId>, rows: &mut Vec<Found>) -> (Vec<TaskId>, Vec<String>) {
+        let (mut unknown, mut versions) = (Vec::new(), Vec::new());
+        let mut shelf = shelf(&self.shelf);
+        for id in ids {
+            // What waits may have been woken: that is known to the database only.
+            let kept = shelf.get(*id).is_some_and(|(row, _)| !row.waits() && !self.careful);
+            match kept.then(|| shelf.take(*id)).flatten() {
+                Some((row, Tag { v, told })) => {
+                    let (order, epoch) = (signed(row.order), row.snapshot.epoch);
+                    let held = Held { order, remembered: true, told, waited: false, v, epoch, merged: Vec::new() };
+                    self.held.insert(*id, held);
+                    rows.push((*id, Ok(row)));
+                }
+                None => {
+                    unknown.push(*id);
+                    versions.push(recall(&mut shelf, &mut self.recalled, *id).to_string());
+                }
+            }
+        }
+        (unknown, versions)
+    }
+
     async fn hold(&mut self, ids: &[TaskId]) -> Result<Vec<Found>, Trouble> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let known: Vec<i64> = {
@@ -375,8 +398,8 @@ impl Sheet for Server {
         self.columns.push_signal(order, id, body)
     }
 
-    fn freed(&mut self, order: u64) -> Result<(), StoreError> {
-        self.columns.push_freed(order);
+    fn freed(&mut self, order: u64, scopes: &[SlotScope]) -> Result<(), StoreError> {
+        self.columns.push_freed(order, scopes);
         Ok(())
     }
 
@@ -418,26 +441,7 @@ impl Engine for Server {
     async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble> {
         self.ready().await?;
         let mut begun = Begun::default();
-        let mut unknown = Vec::new();
-        let mut versions = Vec::new();
-        let mut shelf = shelf(&self.shelf);
-        for id in &ask.ids {
-            // What waits may have been woken: that is known to the database only.
-            let kept = shelf.get(*id).is_some_and(|(row, _)| !row.waits() && !self.careful);
-            match kept.then(|| shelf.take(*id)).flatten() {
-                Some((row, Tag { v, told })) => {
-                    let (order, epoch) = (signed(row.order), row.snapshot.epoch);
-                    let held = Held { order, remembered: true, told, waited: false, v, epoch, merged: Vec::new() };
-                    self.held.insert(*id, held);
-                    begun.rows.push((*id, Ok(row)));
-                }
-                None => {
-                    unknown.push(*id);
-                    versions.push(recall(&mut shelf, &mut self.recalled, *id).to_string());
-                }
-            }
-        }
-        drop(shelf);
+        let (unknown, versions) = self.remember(&ask.ids, &mut begun.rows);
         let mut text = String::new();
         if !unknown.is_empty() {
             let (ids, lock) = (ids_literal(&unknown), self.careful);

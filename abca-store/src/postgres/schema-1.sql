@@ -359,15 +359,21 @@ BEGIN
     WHERE o.scope = m.scope AND o.place = m.place;
 END $$;
 
--- Frees the slots of tasks and gives out others, in scopes that the transaction is in. The holders of a scope are numbered
--- without gaps.
-CREATE FUNCTION @.slots(f_ord bigint[], k_scope text[], k_ord bigint[], k_cap bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+-- Passes slots on from tasks that give them back, frees the others of theirs, and gives out more, in scopes that the
+-- transaction is in. The holders of a scope are numbered without gaps.
+CREATE FUNCTION @.slots(
+    p_scope text[], p_from bigint[], p_to bigint[], p_cap bigint[],
+    f_ord bigint[], k_scope text[], k_ord bigint[], k_cap bigint[]
+) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     scopes text[];
     places bigint[];
 BEGIN
+    IF cardinality(p_to) > 0 THEN
+        UPDATE @.slot o SET ord = u.new, cap = u.cap, taken = DEFAULT
+        FROM unnest(p_scope, p_from, p_to, p_cap) AS u (scope, old, new, cap) WHERE o.ord = u.old AND o.scope = u.scope;
+    END IF;
     IF cardinality(f_ord) > 0 THEN
         WITH gone AS (DELETE FROM @.slot WHERE ord = ANY (f_ord) RETURNING scope, place)
         SELECT array_agg(scope), array_agg(place) INTO scopes, places FROM gone;

@@ -1,5 +1,6 @@
 //! What a transaction writes: columns by table, and the one statement that writes them all.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::mem::take;
 
@@ -97,6 +98,8 @@ tables! {
     Consumed { ord: i64, id: String }
     /// Tasks that give back their slots.
     Freed { ord: i64 }
+    /// Slots that pass from a task that gives them back to one that takes them.
+    Passed { scope: String, from: i64, to: i64, cap: i64 }
     Taken { scope: String, ord: i64, cap: i64 }
     Waiting { scope: String, ord: i64, usr: String, denied: bool }
     /// Places in queues that were given up.
@@ -123,6 +126,9 @@ pub(super) struct Columns {
     signals: Signals,
     consumed: Consumed,
     freed: Freed,
+    /// What the freed tasks held.
+    free: Vec<(String, i64)>,
+    passed: Passed,
     taken: Taken,
     waiting: Waiting,
     waited: Waited,
@@ -247,7 +253,8 @@ impl Columns {
              ON CONFLICT (ord) DO UPDATE SET since = excluded.since, reason = excluded.reason)",
             &mut |d| self.dead.take(d),
         )?;
-        let slots = !(self.freed.is_empty() && self.taken.is_empty());
+        self.pass();
+        let slots = !(self.freed.is_empty() && self.taken.is_empty() && self.passed.is_empty());
         if draft.text.is_empty() && !slots {
             return Ok(None);
         }
@@ -260,7 +267,8 @@ impl Columns {
         // Writing to a string does not fail.
         let _ = write!(draft.text, " SELECT {answer}");
         if slots {
-            let mut columns = self.freed.take(&mut draft)?;
+            let mut columns = self.passed.take(&mut draft)?;
+            columns.extend(self.freed.take(&mut draft)?);
             columns.extend(self.taken.take(&mut draft)?);
             let _ = write!(draft.text, ", @.slots({})", columns.join(", "));
         }
@@ -369,8 +377,36 @@ impl Columns {
         Ok(())
     }
 
-    pub(super) fn push_freed(&mut self, order: u64) {
+    pub(super) fn push_freed(&mut self, order: u64, scopes: &[SlotScope]) {
         self.freed.ord.push(signed(order));
+        self.free.extend(scopes.iter().map(|scope| (scope.0.clone(), signed(order))));
+    }
+
+    /// Lets those who take slots take over those that are given back, as far as there are: one row is written for each, and no
+    /// place becomes free.
+    fn pass(&mut self) {
+        let mut free: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for (scope, from) in take(&mut self.free) {
+            free.entry(scope).or_default().push(from);
+        }
+        let all = take(&mut self.taken);
+        for ((scope, to), cap) in all.scope.into_iter().zip(all.ord).zip(all.cap) {
+            // Whoever gives back what it had may take the same again.
+            let from = if self.freed.ord.contains(&to) { None } else { free.get_mut(&scope).and_then(Vec::pop) };
+            match from {
+                Some(from) => {
+                    self.passed.scope.push(scope);
+                    self.passed.from.push(from);
+                    self.passed.to.push(to);
+                    self.passed.cap.push(cap);
+                }
+                None => {
+                    self.taken.scope.push(scope);
+                    self.taken.ord.push(to);
+                    self.taken.cap.push(cap);
+                }
+            }
+        }
     }
 
     pub(super) fn push_taken(&mut self, limit: &SlotLimit, order: u64) {

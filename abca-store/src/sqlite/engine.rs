@@ -123,7 +123,7 @@ impl Sheet for Lite {
         push_signal(&mut self.pending.signal, "signal", order, id, body)
     }
 
-    fn freed(&mut self, order: u64) -> Result<(), StoreError> {
+    fn freed(&mut self, order: u64, _: &[SlotScope]) -> Result<(), StoreError> {
         self.pending.freed.push("commit", &bound(order))
     }
 

@@ -137,6 +137,7 @@ suite! {
         Nothing room_that_is_not_taken_is_passed_on,
         Nothing slots_and_states_go_together,
         Nothing a_batch_sees_its_own_slots,
+        Nothing the_room_of_any_holder_is_room,
     }
     signals {
         Nothing a_signal_makes_the_task_due_and_moves_the_revision,

@@ -271,3 +271,24 @@ pub(super) async fn a_batch_sees_its_own_slots(h: &dyn StoreHarness) {
     assert_eq!(done, 3, "in one out, and the next in: {outcomes:?}");
     assert_eq!(store.slots().await.unwrap(), [SlotUsage { scope: scope("user:ann"), holders: vec![b.id()] }]);
 }
+
+pub(super) async fn the_room_of_any_holder_is_room(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let slots = [limit("user:ann", 3, true)];
+    let mut inside = Vec::new();
+    for n in 1..=3 {
+        inside.push(admitted(&store, &waiting(&store, n, &slots).await).await);
+    }
+    let (d, e, f) =
+        (waiting(&store, 4, &slots).await, waiting(&store, 5, &slots).await, waiting(&store, 6, &slots).await);
+    assert!(matches!(try_admit(&store, &d).await, CommitOutcome::SlotDenied(_)));
+    applied(&store, &inside[0], cancelled(&inside[0], at(101))).await;
+    let d = admitted(&store, &d).await;
+    // One goes and one comes at once, and the one that comes is the last of its turn.
+    let batch = [make(&inside[1], cancelled(&inside[1], at(102)), 1), make(&e, admit(&e, at(102)), 1)];
+    let outcomes = store.commit(&batch).await.unwrap();
+    assert!(outcomes.iter().all(|o| matches!(o, CommitOutcome::Applied(_))), "{outcomes:?}");
+    assert!(matches!(try_admit(&store, &f).await, CommitOutcome::SlotDenied(_)));
+    let holders = vec![inside[2].id(), d.id(), e.id()];
+    assert_eq!(store.slots().await.unwrap(), [SlotUsage { scope: scope("user:ann"), holders }]);
+}

@@ -5,7 +5,7 @@ use abca_core::store::{
     Append, AppendOutcome, Commit, CommitOutcome, CommitVerdict, NewSignal, SignalOutcome, StoreError, Submit,
     SubmitOutcome, TaskRow,
 };
-use abca_core::task::SlotChange;
+use abca_core::task::{SlotChange, SlotScope};
 
 use super::super::bodies::Bodies;
 use super::super::engine::Engine;
@@ -117,7 +117,11 @@ impl<E: Engine> Transaction<'_, E> {
                     }
                 }
                 if !done.freed.is_empty() {
-                    self.engine.freed(order)?;
+                    // What it took in this very transaction is not stored yet.
+                    let stored =
+                        |scope: &&SlotScope| !self.taken.iter().any(|(l, o)| *o == order && l.scope == **scope);
+                    let stored: Vec<SlotScope> = done.freed.iter().filter(stored).cloned().collect();
+                    self.engine.freed(order, &stored)?;
                     self.taken.retain(|(_, o)| *o != order);
                 }
                 for scope in &done.freed {

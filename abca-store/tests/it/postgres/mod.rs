@@ -1,6 +1,7 @@
 //! A real PostgreSQL, and what goes wrong with one.
 
 mod faults;
+mod link;
 mod races;
 
 use std::collections::BTreeMap;

@@ -233,3 +233,16 @@ async fn postgres_does_one_thing_at_a_time() {
     let handles: Vec<Arc<dyn TaskStore>> = handles.into_iter().map(|h| h as Arc<dyn TaskStore>).collect();
     crate::linear::in_order(&handles).await;
 }
+
+#[tokio::test]
+async fn the_feed_never_turns_the_events_of_a_task_around() {
+    let schema = Schema::new().await;
+    let store = schema.open().await;
+    store.submit(&[submit(task(1))]).await.unwrap();
+    // As after a transaction with a higher number that was quicker to hold the task.
+    schema.raw("UPDATE state SET told = told + 1000, v = v + 1").await;
+    let s = store.claim(&claim(1, at(10), 1)).await.unwrap().pop().unwrap();
+    assert!(matches!(made(&store, commit(&s, admit(&s, at(1)), 1)).await, CommitOutcome::Applied(_)));
+    let ahead = "SELECT count(*) = 2 AND max(told) - min(told) >= 1000 FROM event";
+    assert!(sqlx::query_scalar::<_, bool>(ahead).fetch_one(&mut schema.connect().await).await.unwrap());
+}
