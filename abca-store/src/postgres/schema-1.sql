@@ -343,20 +343,20 @@ BEGIN
     IF a_scopes IS NULL THEN
         RETURN;
     END IF;
-    -- `holders` is how many there are now: places had no gaps before.
+    -- `holders` is how many there are now: places had no gaps before. By place the planner would read whole scopes.
     UPDATE @.slot o SET place = m.free
     FROM (
-        SELECT s.scope, q.place, s.places[q.i] AS free
+        SELECT q.at, s.places[q.i] AS free
         FROM (
             SELECT g.scope, array_agg(g.place ORDER BY g.place) AS places, greatest(max(g.place),
                 (SELECT l.place FROM @.slot l WHERE l.scope = g.scope ORDER BY l.place DESC LIMIT 1)) + 1 - count(*) AS holders
             FROM unnest(a_scopes, a_places) AS g (scope, place) GROUP BY g.scope
         ) s CROSS JOIN LATERAL (
-            SELECT l.place, row_number() OVER (ORDER BY l.place) AS i
+            SELECT l.ctid AS at, row_number() OVER (ORDER BY l.place) AS i
             FROM @.slot l WHERE l.scope = s.scope AND l.place >= s.holders
         ) q
     ) m
-    WHERE o.scope = m.scope AND o.place = m.place;
+    WHERE o.ctid = m.at;
 END $$;
 
 -- Passes slots on from tasks that give them back, frees the others of theirs, and gives out more, in scopes that the
