@@ -408,7 +408,8 @@ fn refused(op: &'static str, message: impl fmt::Display) -> LinkError {
 
 fn from_store(op: &'static str, error: StoreError) -> LinkError {
     let kind = match error.kind() {
-        StoreErrorKind::Corrupt | StoreErrorKind::Incompatible | StoreErrorKind::Invalid => LinkErrorKind::Invalid,
+        // `Incompatible` is for this process alone: another worker's, once it is upgraded, may hear the session.
+        StoreErrorKind::Corrupt | StoreErrorKind::Invalid => LinkErrorKind::Invalid,
         _ => LinkErrorKind::Unavailable,
     };
     LinkError::new(kind, op, error.to_string()).with_source(error)

@@ -1,6 +1,7 @@
 //! Where tasks live: the trait [`TaskStore`] and the values it takes and gives.
 
 mod check;
+pub(crate) mod format;
 mod model;
 mod operator;
 mod row;
@@ -18,6 +19,7 @@ use crate::task::{Change, Signal, SlotLimit, SlotScope, Snapshot, Task, TaskStat
 use crate::time::Timestamp;
 
 pub use check::{check_append, check_change, check_commits, check_submit};
+pub use format::{RECORD_FORMAT, check_format, check_unread};
 pub use model::StoreModel;
 pub use operator::{Burial, Counts, DeadLetter, FeedCursor, FeedPage, FeedQuery, OperatorStore, REASON_CHARS};
 pub use row::{Applied, COMMITS_KEPT, CommitVerdict, FARTHEST, Lease, NUDGES_PENDING, Slots, TaskRow};

@@ -6,6 +6,7 @@ use super::record::{CancelRequest, Failure, Prepared, SessionRecord, SessionRepo
 use super::{Task, TaskSpec, TaskStatus};
 use crate::id::{IdempotencyKey, TaskId, UserId};
 use crate::shared::Shared;
+use crate::store::format::{first, is_first};
 use crate::time::Timestamp;
 
 /// What of a task is fixed at submission; [`crate::store::check_change`] refuses a change of it.
@@ -21,6 +22,8 @@ pub struct FixedPart {
 /// What of a task changes: some 600 bytes as JSON in the middle of its life, whatever was submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MovingPart {
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    format: u32,
     status: TaskStatus,
     status_at: Timestamp,
     updated_at: Timestamp,
@@ -56,6 +59,13 @@ pub struct MovingPart {
     inferred: Option<String>,
 }
 
+impl MovingPart {
+    /// The form that it was written in: [`crate::store::check_format`] says whether this program may write it back.
+    pub const fn format(&self) -> u32 {
+        self.format
+    }
+}
+
 impl Task {
     /// Its two parts. Cheap: what is wide is shared.
     pub fn parts(&self) -> (FixedPart, MovingPart) {
@@ -87,6 +97,7 @@ impl Task {
         } = self.clone();
         let fixed = FixedPart { id, user, spec, idempotency_key, created_at };
         let moving = MovingPart {
+            format: first(),
             status,
             status_at,
             updated_at,
@@ -114,6 +125,7 @@ impl Task {
     pub fn from_parts(fixed: FixedPart, moving: MovingPart) -> Self {
         let FixedPart { id, user, spec, idempotency_key, created_at } = fixed;
         let MovingPart {
+            format: _,
             status,
             status_at,
             updated_at,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use abca_core::id::WorkerId;
-use abca_core::store::{ClaimQuery, FARTHEST, StoreError, TaskRow};
+use abca_core::store::{ClaimQuery, FARTHEST, StoreError, StoreErrorKind, TaskRow};
 use abca_core::task::Snapshot;
 use abca_core::{TaskId, Timestamp};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -174,6 +174,7 @@ impl DynamoDb {
             match found {
                 Ok(kept) if kept.row.is_due(query.now) && kept.row.is_asked(query) => due.push(kept),
                 Ok(_) => {}
+                Err(newer) if newer.kind() == StoreErrorKind::Incompatible => tell_newer(&newer),
                 Err(unreadable) => self.put_aside_unreadable(id, &unreadable, query.now).await,
             }
         }
@@ -274,6 +275,13 @@ impl DynamoDb {
         let items = self.main_items("dead_letters", ids).await?;
         Ok(items.into_iter().filter(|(_, item)| is_dead(item) && !is_gone(item)).collect())
     }
+}
+
+/// Says once in a process that there are tasks of a newer program: a worker that is not upgraded yet meets them again and
+/// again, and leaves them alone.
+fn tell_newer(error: &StoreError) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    TOLD.call_once(|| tracing::warn!(%error, "tasks of a newer abca are left to newer workers; this is said once"));
 }
 
 /// A time as an operand.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use abca_core::event::EventType;
 use abca_core::id::{SignalId, WorkerId};
-use abca_core::store::{Lease, StoreError, StoreErrorKind, TaskRow};
+use abca_core::store::{Lease, StoreError, StoreErrorKind, TaskRow, check_format, check_unread};
 use abca_core::task::{MovingPart, OwedEffect, SessionPhase, Signal, SlotScope, Snapshot, Task, TaskStatus};
 use abca_core::{Shared, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use super::due::{self, Lag};
@@ -89,6 +90,21 @@ struct Body {
     placed: bool,
 }
 
+/// The parts of a body that say of which form they are.
+#[derive(Deserialize)]
+struct Unread<'b> {
+    #[serde(borrow, default)]
+    m: Option<&'b RawValue>,
+    #[serde(borrow, default)]
+    i: Option<&'b RawValue>,
+}
+
+/// Whether a body that cannot be read says that it is newer.
+fn newer(op: &'static str, what: &str, body: &str) -> Result<(), StoreError> {
+    let Ok(unread) = serde_json::from_str::<Unread<'_>>(body) else { return Ok(()) };
+    unread.m.into_iter().chain(unread.i).try_for_each(|part| check_unread(op, what, part.get()))
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -136,7 +152,9 @@ impl Parsed {
     pub(super) fn new(op: &'static str, id: TaskId, item: Item) -> Result<Self, StoreError> {
         let what = || format!("task {id}");
         let body = text(&item, "b").ok_or_else(|| corrupt(op, &what(), "its attribute `b` is no text"))?;
-        let body: Body = serde_json::from_str(body).map_err(|e| corrupt(op, &what(), e))?;
+        let body: Body = serde_json::from_str(body)
+            .map_err(|e| newer(op, &what(), body).err().unwrap_or_else(|| corrupt(op, &what(), e)))?;
+        check_format(op, &what(), body.moving.format())?;
         let aside = |s: &Inbox| match s {
             Inbox::Aside { h, .. } => Some(h.clone()),
             Inbox::Here(_) => None,

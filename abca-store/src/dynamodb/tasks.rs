@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use abca_core::TaskId;
-use abca_core::store::{StoreError, StoreErrorKind};
+use abca_core::store::{StoreError, StoreErrorKind, check_unread};
 use abca_core::task::Signal;
 
 use super::DynamoDb;
@@ -75,7 +75,11 @@ impl DynamoDb {
                 let Some(json) = aside.get(name) else { continue };
                 match serde_json::from_slice::<Signal>(json) {
                     Ok(signal) => signals.push(signal),
-                    Err(e) => return Ok(Err(corrupt(op, &format!("a signal of task {id}"), e))),
+                    Err(e) => {
+                        let what = format!("a signal of task {id}");
+                        let newer = check_unread(op, &what, &String::from_utf8_lossy(json)).err();
+                        return Ok(Err(newer.unwrap_or_else(|| corrupt(op, &what, e))));
+                    }
                 }
             }
         }

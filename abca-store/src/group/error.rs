@@ -7,6 +7,17 @@ pub(crate) fn corrupt(op: &'static str, what: &str, error: impl std::fmt::Displa
     StoreError::new(StoreErrorKind::Corrupt, op, format!("{what} cannot be read: {error}"))
 }
 
+/// Whether a task is of a newer program: it is left alone.
+pub(crate) fn is_newer(error: &StoreError) -> bool {
+    error.kind() == StoreErrorKind::Incompatible
+}
+
+/// Says once in a process that there are such tasks: a worker that is not upgraded yet meets them again and again.
+pub(crate) fn tell_newer(error: &StoreError) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    TOLD.call_once(|| tracing::warn!(%error, "tasks of a newer abca are left to newer workers; this is said once"));
+}
+
 /// The same error for one more caller.
 pub(crate) fn again(op: &'static str, error: &StoreError) -> StoreError {
     StoreError::new(error.kind(), op, error.message())

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use abca_core::event::{Event, EventType, NewEvent};
 use abca_core::id::EventSeq;
-use abca_core::store::{Lease, StoreError, TaskRow};
-use abca_core::task::{OwedEffect, Signal, SlotScope, Snapshot, Task};
+use abca_core::store::{Lease, StoreError, TaskRow, check_format, check_unread};
+use abca_core::task::{MovingPart, OwedEffect, Signal, SlotScope, Snapshot, Task};
 use abca_core::{TaskId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,14 +64,35 @@ pub(crate) struct Record<'r> {
 }
 
 impl Record<'_> {
+    /// To work with: what this program could not write back whole is refused.
+    fn current(&self, op: &'static str, what: &str) -> Result<Task, StoreError> {
+        let moving: MovingPart = parsed(op, what, self.moving)?;
+        check_format(op, what, moving.format())?;
+        Ok(Task::from_parts(parsed(op, what, self.fixed)?, moving))
+    }
+
+    /// To look at.
     pub(crate) fn read(&self, op: &'static str, what: &str) -> Result<Task, StoreError> {
         Ok(Task::from_parts(parsed(op, what, self.fixed)?, parsed(op, what, self.moving)?))
     }
 }
 
 impl RawRow<'_> {
-    /// The task as the model knows it.
+    /// The task as the model knows it; [`StoreErrorKind::Incompatible`] where only a newer program may write it back.
+    ///
+    /// [`StoreErrorKind::Incompatible`]: abca_core::store::StoreErrorKind::Incompatible
     pub(crate) fn read(&self, op: &'static str) -> Result<TaskRow, StoreError> {
+        self.parse(op).map_err(|damaged| self.newer(op).err().unwrap_or(damaged))
+    }
+
+    /// Whether what cannot be read says that it is newer.
+    fn newer(&self, op: &'static str) -> Result<(), StoreError> {
+        let what = format!("task `{}`", self.id);
+        check_unread(op, &what, self.record.moving)?;
+        self.signals.map_or(Ok(()), |bodies| check_unread(op, &what, &format!("[{bodies}]")))
+    }
+
+    fn parse(&self, op: &'static str) -> Result<TaskRow, StoreError> {
         let what = |part: &str| format!("{part} of task `{}`", self.id);
         let time = |t: Option<i64>| t.map(Timestamp::from_millis);
         let lease = match (time(self.lease_until), self.worker) {
@@ -99,7 +120,7 @@ impl RawRow<'_> {
         };
         Ok(TaskRow {
             snapshot: Snapshot {
-                task: self.record.read(op, &what("the record"))?,
+                task: self.record.current(op, &what("the record"))?,
                 revision: unsigned(self.revision),
                 epoch: unsigned(self.epoch),
                 held,

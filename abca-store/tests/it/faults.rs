@@ -187,6 +187,56 @@ async fn two_handles_share_one_folder_under_load() {
 }
 
 #[tokio::test]
+async fn tasks_of_a_newer_program_are_left_to_newer_workers() {
+    let folder = TempDir::new().unwrap();
+    let store = Sqlite::open(folder.path()).await.unwrap();
+    for n in 1..=6 {
+        store.submit(&[submit(task(n))]).await.unwrap();
+    }
+    // One has a field more, one stands in a state that is not known here, one has heard a word that is not.
+    let mut conn = raw(folder.path()).await;
+    let word = r#"{"id":"s","at":1,"format":2,"kind":{"type":"dream"}}"#;
+    for (n, sql) in [
+        (1, "UPDATE record SET moving = json_set(moving, '$.format', 2, '$.dream', 1) WHERE id = ?1"),
+        (2, "UPDATE record SET moving = json_set(moving, '$.format', 3, '$.status', 'DREAMING') WHERE id = ?1"),
+        (3, "INSERT INTO signal (ord, id, n, body) SELECT ord, 's', 1, ?2 FROM task WHERE id = ?1"),
+    ] {
+        let done = sqlx::query(sql).bind(task_id(n).to_string()).bind(word).execute(&mut conn).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+    let look = async |conn: &mut sqlx::SqliteConnection| {
+        let sql = "SELECT group_concat(revision || ' ' || epoch || ' ' || due) FROM (SELECT s.* FROM state s ORDER BY ord LIMIT 3) s";
+        sqlx::query(sql).fetch_one(conn).await.unwrap().get::<String, _>(0)
+    };
+    let before = look(&mut conn).await;
+    // The others behind them are found all the same, however few are asked for.
+    for n in 4..=6 {
+        let mine = store.claim(&claim(n, at(1_000), 1)).await.unwrap();
+        assert_eq!(mine.iter().map(|s| s.id()).collect::<Vec<_>>(), [task_id(n)]);
+    }
+    assert_eq!(store.claim(&claim(9, at(1_000), 9)).await.unwrap(), []);
+    assert_eq!(store.operator().dead_letters(9).await.unwrap(), []);
+    assert_eq!(look(&mut conn).await, before, "nothing of them is touched");
+    for n in 1..=3 {
+        let error = store.load(&[task_id(n)]).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Incompatible, "{error}");
+        assert!(
+            error.to_string().contains(&task_id(n).to_string()) && error.to_string().contains("upgrade"),
+            "{error}"
+        );
+    }
+    // What is damaged and says nothing of its form is put aside as before.
+    let sql = "UPDATE record SET moving = json_set(moving, '$.format', 1) WHERE id = ?1";
+    for n in [1, 2] {
+        sqlx::query(sql).bind(task_id(n).to_string()).execute(&mut conn).await.unwrap();
+    }
+    let upgraded = store.claim(&claim(9, at(1_000), 9)).await.unwrap();
+    assert_eq!(upgraded.iter().map(|s| s.id()).collect::<Vec<_>>(), [task_id(1)]);
+    let letters = store.operator().dead_letters(9).await.unwrap();
+    assert_eq!(letters.iter().map(|l| l.task).collect::<Vec<_>>(), [task_id(2)]);
+}
+
+#[tokio::test]
 async fn a_locked_database_is_throttled_not_wedged() {
     let folder = TempDir::new().unwrap();
     let mut config = SqliteConfig::new(folder.path());

@@ -8,7 +8,11 @@ use abca_core::task::{SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp, UserId};
 
 use super::super::engine::{Candidate, Engine};
+use super::super::error::is_newer;
 use super::{Transaction, Trouble};
+
+/// Behind more tasks of newer workers than this, older workers do not look for others.
+const MOST_NEWER: usize = 1_000;
 
 impl<E: Engine> Transaction<'_, E> {
     pub(super) async fn claim(
@@ -49,16 +53,27 @@ impl<E: Engine> Transaction<'_, E> {
 
     /// Due tasks, oldest first; `more` than asked for, since so many were claimed in this very transaction.
     async fn due(&mut self, query: &ClaimQuery, more: usize) -> Result<Vec<TaskId>, Trouble> {
-        let ids = self.engine.due(query, query.limit.saturating_add(more)).await?;
-        self.load(ids.iter().copied()).await?;
-        for id in &ids {
-            if let Some(error) = self.unreadable.get(id) {
-                // Out of the way, so that it does not stand in front of the others for ever.
-                tracing::error!(task = %id, error = %error, "a task that cannot be read is put aside");
-                self.engine.put_aside(*id, query.now, error.message()).await?;
+        let mut left_alone = 0;
+        loop {
+            let wanted = query.limit.saturating_add(more).saturating_add(left_alone);
+            let mut ids = self.engine.due(query, wanted).await?;
+            self.load(ids.iter().copied()).await?;
+            for id in &ids {
+                if let Some(error) = self.unreadable.get(id).filter(|e| !is_newer(e)) {
+                    // Out of the way, so that it does not stand in front of the others for ever.
+                    tracing::error!(task = %id, error = %error, "a task that cannot be read is put aside");
+                    self.engine.put_aside(*id, query.now, error.message()).await?;
+                }
             }
+            let found = ids.len();
+            ids.retain(|id| !self.unreadable.get(id).is_some_and(is_newer));
+            let newer = found - ids.len();
+            // Newer workers have them. The others behind them are looked for once more, within bounds.
+            if newer <= left_alone || found < wanted || newer > MOST_NEWER {
+                return Ok(ids);
+            }
+            left_alone = newer;
         }
-        Ok(ids)
     }
 
     /// Walks the denied tasks of a scope as the core's model does: users in turn from the one after `user`.

@@ -8,6 +8,7 @@ use abca_core::task::SlotScope;
 
 use super::super::call::Call;
 use super::super::engine::{Ask, Engine, Found, scopes_of};
+use super::super::error::{is_newer, tell_newer};
 use super::{Transaction, Trouble};
 
 fn ask(calls: &[Call]) -> Ask<'_> {
@@ -115,7 +116,11 @@ impl<E: Engine> Transaction<'_, E> {
             match found {
                 Ok(row) => drop(self.rows.insert(id, row)),
                 Err(error) => {
-                    tracing::error!(error = %error, "a task cannot be read");
+                    if is_newer(&error) {
+                        tell_newer(&error);
+                    } else {
+                        tracing::error!(error = %error, "a task cannot be read");
+                    }
                     self.unreadable.insert(id, error);
                 }
             }

@@ -69,6 +69,21 @@ async fn a_row_edited_into_nonsense_becomes_a_dead_letter_and_the_rest_goes_on()
     applied(&store, &s, admit(&s, at(302))).await;
 }
 
+#[tokio::test]
+async fn a_task_of_a_newer_program_is_left_to_newer_workers() {
+    let (table, store) = fresh().await;
+    for n in 1..=2 {
+        store.submit(&[submit(task_with_slots(n, Vec::new()))]).await.unwrap();
+    }
+    let pk = format!("T#{}", task_id(1));
+    update(&table, &pk, "SET b = :b", r#"":b":{"S":"{\"m\":{\"format\":2}}"}"#);
+    let error = store.load(&[task_id(1)]).await.expect_err("it is of another program");
+    assert_eq!(error.kind(), StoreErrorKind::Incompatible, "{error}");
+    let claimed = store.claim(&claim(7, at(100), 9)).await.unwrap();
+    assert_eq!(claimed.iter().map(Snapshot::id).collect::<Vec<_>>(), [task_id(2)]);
+    assert_eq!(store.operator().dead_letters(9).await.unwrap(), []);
+}
+
 /// Whatever lease there is has run out.
 async fn take_again(store: &DynamoDb, n: u64) -> Snapshot {
     let query = abca_core::store::ClaimQuery { task: Some(task_id(n)), ..claim(9, at(90_000_000), 1) };

@@ -152,6 +152,25 @@ async fn no_connection_left_is_throttled() {
     schema.raw(&format!("DROP ROLE {role}")).await;
 }
 
+#[tokio::test]
+async fn tasks_of_a_newer_program_are_left_to_newer_workers() {
+    let schema = Schema::new().await;
+    let store = schema.open().await;
+    for n in 1..=3 {
+        store.submit(&[submit(task(n))]).await.unwrap();
+    }
+    let newer = r#"jsonb_set(jsonb_set(moving::jsonb, '{format}', '2'), '{status}', '"DREAMING"')::text"#;
+    schema.raw(&format!("UPDATE record SET moving = {newer} WHERE id = '{}'", task_id(1))).await;
+    let store = schema.open().await;
+    for n in [2, 3] {
+        let mine = store.claim(&claim(n, at(1_000), 1)).await.unwrap();
+        assert_eq!(mine.iter().map(|s| s.id()).collect::<Vec<_>>(), [task_id(n)]);
+    }
+    assert_eq!(store.claim(&claim(9, at(1_000), 9)).await.unwrap(), []);
+    assert_eq!(store.operator().dead_letters(9).await.unwrap(), []);
+    assert_eq!(store.load(&[task_id(1)]).await.unwrap_err().kind(), StoreErrorKind::Incompatible);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_of_nonsense_becomes_a_dead_letter_and_its_neighbours_go_on() {
     let schema = Schema::new().await;
