@@ -1,4 +1,5 @@
-//! SQLite under a group of calls: one connection that writes.
+//! SQLite under a group of calls: one connection that writes. It belongs to the thread of the group's writer, so nothing
+//! here ever waits for another thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,48 +8,51 @@ use abca_core::session::LogRecord;
 use abca_core::store::{ClaimQuery, FARTHEST, StoreError, StoreErrorKind, TaskRow};
 use abca_core::task::{Signal, SlotLimit, SlotScope};
 use abca_core::{TaskId, Timestamp, UserId};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Connection, Row, SqliteConnection};
+use rusqlite::{Connection, Row, params};
 
-use super::error::{classify, code, convert, trouble};
-use super::rows::{
-    bound, limit, list, numbered, push_numbered, push_record, push_signal, push_state, push_task, select_rows, task_id,
-    task_row,
-};
-use super::write::{Pending, Texts};
+use super::error::{classify, code, convert, said, trouble};
+use super::held::Held;
+use super::rows::{limit, list, number, numbered, row, rows, select_rows, task_id, task_row, text};
+use super::write::{Pending, Span};
 use crate::group::{
-    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, scopes_of, unsigned,
+    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, scopes_of, signed,
+    unsigned,
 };
 
-/// Tasks by their ids, a JSON array.
-macro_rules! select_missing {
-    () => {
-        select_rows!("WHERE t.id IN (SELECT value FROM json_each(?))")
-    };
-}
-
-/// The first so many tasks that wait in each scope of a JSON array, and how full it is. One row for all: every row
-/// wakes the thread that waits for it.
-macro_rules! select_scopes {
-    () => {
-        "SELECT json_group_array(json_array(j.key, (SELECT count(*) FROM slot WHERE scope = j.value), \
-         EXISTS (SELECT 1 FROM waiting WHERE scope = j.value AND denied = 1), json((SELECT json_group_array(ord) FROM \
-         (SELECT ord FROM waiting WHERE scope = j.value ORDER BY ord LIMIT ? + 0))))), 'scopes' FROM json_each(?) j"
-    };
-}
-
-/// What tells the rows of one round trip apart.
-const VERSION_COLUMNS: usize = 1;
-const SCOPES_COLUMNS: usize = 2;
+const DENIED_HERE: &str = "SELECT 1 FROM waiting WHERE scope = ?1 AND denied = 1 LIMIT 1";
+const WAITING_HERE: &str = "SELECT ord FROM waiting WHERE scope = ?1 ORDER BY ord LIMIT ?2 + 0";
+/// Two ranges of one index, never what lies between them, all the tasks that wait.
+const DUE: &str = "SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 \
+                   ORDER BY s.look_at, s.ord LIMIT ?2 + 0) \
+                   UNION ALL \
+                   SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at > ?3 \
+                   ORDER BY s.look_at, s.ord LIMIT ?2 + 0)";
+/// Of the few tasks with signals, those that are due.
+const DUE_SIGNALLED: &str = "SELECT t.id FROM (SELECT DISTINCT ord FROM signal INDEXED BY signal_waiting \
+                             WHERE body IS NOT NULL) g CROSS JOIN state s ON s.ord = g.ord \
+                             JOIN task t ON t.ord = s.ord WHERE s.look_at <= ?1 OR s.look_at > ?3 \
+                             ORDER BY s.look_at, s.ord LIMIT ?2 + 0";
+/// Everything of a task, what refers to it first.
+const REMOVE: [&str; 9] = [
+    "DELETE FROM slot WHERE ord = ?1",
+    "DELETE FROM waiting WHERE ord = ?1",
+    "DELETE FROM signal WHERE ord = ?1",
+    "DELETE FROM dead WHERE ord = ?1",
+    "DELETE FROM event WHERE ord = ?1",
+    "DELETE FROM log WHERE ord = ?1",
+    "DELETE FROM record WHERE ord = ?1",
+    "DELETE FROM state WHERE ord = ?1",
+    "DELETE FROM task WHERE ord = ?1",
+];
 
 /// How many candidates for a free slot are read at once.
 const CANDIDATES: i64 = 8;
 
 #[derive(Debug)]
 pub(super) struct Lite {
-    conn: SqliteConnection,
+    conn: Connection,
     shelf: Shelf<()>,
-    texts: Texts,
+    held: Held,
     pending: Pending,
     /// What SQLite says when another connection has written.
     version: i64,
@@ -57,53 +61,63 @@ pub(super) struct Lite {
 }
 
 impl Lite {
-    pub(super) fn new(conn: SqliteConnection) -> Self {
-        let (shelf, texts, pending) = (Shelf::default(), Texts::default(), Pending::default());
-        Self { conn, shelf, texts, pending, version: i64::MIN, accepted: None }
+    pub(super) fn new(conn: Connection) -> Self {
+        let (shelf, held, pending) = (Shelf::default(), Held::default(), Pending::default());
+        Self { conn, shelf, held, pending, version: i64::MIN, accepted: None }
     }
 
     fn forget(&mut self) {
         self.shelf.clear();
+        self.held.forget();
         self.accepted = None;
     }
-}
 
-fn found(op: &'static str, rows: &[SqliteRow]) -> Result<Vec<Found>, Trouble> {
-    rows.iter().map(|row| Ok((task_id(op, row)?, task_row(op, row)))).collect()
-}
+    fn run(&self, op: &'static str, sql: &str, params: impl rusqlite::Params) -> Result<(), Trouble> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(trouble(op))?;
+        statement.execute(params).map(drop).map_err(trouble(op))
+    }
 
-/// Takes in the row of [`select_scopes`], asked for these scopes.
-fn read_scopes(asked: &[SlotScope], row: &SqliteRow) -> Result<Vec<(SlotScope, Scope)>, Trouble> {
-    let text: &str = row.try_get(0).map_err(trouble("commit"))?;
-    let found: Vec<(usize, usize, u8, BTreeSet<u64>)> =
-        serde_json::from_str(text).map_err(|e| corrupt("commit", "the queue", e))?;
-    let scope = |(place, holders, denied, waiting): (usize, usize, u8, BTreeSet<u64>)| {
-        Some((asked.get(place)?.clone(), Scope { holders, waiting, denied: denied != 0 }))
-    };
-    Ok(found.into_iter().filter_map(scope).collect())
+    fn find(&self, ids: impl IntoIterator<Item = TaskId>) -> Result<Vec<Found>, Trouble> {
+        let mut all = Vec::new();
+        for id in ids {
+            let read = |r: &Row<'_>| Ok::<_, Trouble>((task_id("load", r)?, task_row("load", r)));
+            all.extend(row(&self.conn, "load", select_rows!("WHERE t.id = ?1"), [id.to_string()], read)?);
+        }
+        Ok(all)
+    }
+
+    fn scope(&mut self, name: &SlotScope, first: usize) -> Result<Scope, Trouble> {
+        let holders = self.held.count(&self.conn, name)?;
+        let denied = row(&self.conn, "commit", DENIED_HERE, [&name.0], |_| Ok::<_, Trouble>(()))?.is_some();
+        let order = |r: &Row<'_>| Ok::<_, Trouble>(unsigned(number(r, "commit", 0)?));
+        let waiting = rows(&self.conn, "commit", WAITING_HERE, params![name.0, limit(first)], order)?;
+        Ok(Scope { holders, waiting: waiting.into_iter().collect(), denied })
+    }
 }
 
 impl Sheet for Lite {
-    type Place = (usize, usize);
+    type Place = Span;
 
-    fn fixed(&mut self, json: &[u8]) -> Self::Place {
-        self.pending.task.ready(json)
+    fn fixed(&mut self, json: &[u8]) -> Span {
+        self.pending.ready(json)
     }
 
-    fn moving(&mut self, json: &[u8]) -> Self::Place {
-        self.pending.record.ready(json)
+    fn moving(&mut self, json: &[u8]) -> Span {
+        self.pending.ready(json)
     }
 
-    fn task(&mut self, row: &TaskRow, fixed: Self::Place) -> Result<(), StoreError> {
-        push_task(&mut self.pending.task, "commit", row, fixed)
+    fn task(&mut self, row: &TaskRow, fixed: Span) -> Result<(), StoreError> {
+        self.pending.task(row, fixed);
+        Ok(())
     }
 
-    fn record(&mut self, row: &TaskRow, moving: Self::Place) -> Result<(), StoreError> {
-        push_record(&mut self.pending.record, "commit", row, moving)
+    fn record(&mut self, row: &TaskRow, moving: Span) -> Result<(), StoreError> {
+        self.pending.record(row, moving);
+        Ok(())
     }
 
     fn state(&mut self, row: &TaskRow) -> Result<(), StoreError> {
-        push_state(&mut self.pending.state, "commit", row)
+        self.pending.state(row)
     }
 
     fn events<'b>(
@@ -112,38 +126,42 @@ impl Sheet for Lite {
         first: u64,
         bodies: impl Iterator<Item = &'b [u8]>,
     ) -> Result<(), StoreError> {
-        push_numbered(&mut self.pending.event, "commit", row, first, bodies)
+        self.pending.events(row, first, bodies);
+        Ok(())
     }
 
     fn log<'b>(&mut self, row: &TaskRow, first: u64, bodies: impl Iterator<Item = &'b [u8]>) -> Result<(), StoreError> {
-        push_numbered(&mut self.pending.log, "append", row, first, bodies)
+        self.pending.log(row, first, bodies);
+        Ok(())
     }
 
     fn signal(&mut self, order: u64, id: &SignalId, body: Option<(u64, &Signal)>) -> Result<(), StoreError> {
-        push_signal(&mut self.pending.signal, "signal", order, id, body)
+        self.pending.signal(order, id, body)
     }
 
-    fn freed(&mut self, order: u64, _: &[SlotScope]) -> Result<(), StoreError> {
-        self.pending.freed.push("commit", &bound(order))
+    fn freed(&mut self, order: u64, scopes: &[SlotScope]) -> Result<(), StoreError> {
+        self.pending.freed(scopes, order);
+        Ok(())
     }
 
     fn taken(&mut self, limit: &SlotLimit, order: u64) -> Result<(), StoreError> {
-        self.pending.taken.push("commit", &(&limit.scope, bound(order)))
+        self.pending.taken(&limit.scope, order);
+        Ok(())
     }
 
     fn waiting(&mut self, scope: &SlotScope, row: &TaskRow, denied: bool) -> Result<(), StoreError> {
-        self.pending.waiting.push("commit", &(scope, bound(row.order), row.user(), i64::from(denied)))
+        self.pending.waiting(scope, row, denied);
+        Ok(())
     }
 
     fn waited(&mut self, scope: &SlotScope, order: u64) -> Result<(), StoreError> {
-        self.pending.waited.push("commit", &(scope, bound(order)))
+        self.pending.waited(scope, order);
+        Ok(())
     }
 
     fn dead(&mut self, row: &TaskRow) -> Result<(), StoreError> {
-        match &row.dead {
-            Some((reason, since)) => self.pending.dead.push("bury", &(bound(row.order), since.as_millis(), reason)),
-            None => self.pending.alive.push("revive", &bound(row.order)),
-        }
+        self.pending.dead(row);
+        Ok(())
     }
 
     fn woken(&mut self, order: u64, _: Timestamp) -> Result<(), StoreError> {
@@ -155,58 +173,34 @@ impl Engine for Lite {
     const ALONE: bool = true;
 
     /// Takes the write lock, forgets what is remembered when another connection has written since, and reads what the
-    /// calls speak of: all in one round trip, since each costs a change of threads.
+    /// calls speak of.
     async fn begin(&mut self, ask: &Ask<'_>) -> Result<Begun, Trouble> {
-        let failed = |e: sqlx::Error| Trouble {
+        let failed = |e: rusqlite::Error| Trouble {
             cure: if matches!(code(&e), Some(5 | 6)) { Cure::Nothing } else { Cure::Alone },
             error: convert("begin", e),
         };
-        let missing: Vec<TaskId> = ask.ids.iter().copied().filter(|id| self.shelf.get(*id).is_none()).collect();
+        let begin = || {
+            self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+        };
+        let version: i64 = begin().map_err(failed)?;
+        if version != self.version {
+            self.forget();
+            self.version = version;
+        }
+        let mut begun = Begun::default();
         let mut scopes = BTreeSet::new();
         for commit in &ask.commits {
             if let Some((row, ())) = self.shelf.get(commit.task) {
                 scopes_of(row, commit, &mut scopes);
             }
         }
-        let scopes: Vec<SlotScope> = scopes.into_iter().collect();
-        let mut arguments = SqliteArguments::default();
-        let text = match (missing.is_empty(), scopes.is_empty()) {
-            (true, true) => "BEGIN IMMEDIATE; PRAGMA data_version",
-            (false, true) => concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_missing!()),
-            (true, false) => concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_scopes!()),
-            (false, false) => {
-                concat!("BEGIN IMMEDIATE; PRAGMA data_version; ", select_missing!(), "; ", select_scopes!())
-            }
-        };
-        if !missing.is_empty() {
-            arguments.add(list(&missing)).map_err(sqlx::Error::Encode).map_err(failed)?;
+        for name in scopes {
+            let scope = self.scope(&name, ask.commits.len() + 1)?;
+            begun.scopes.push((name, scope));
         }
-        if !scopes.is_empty() {
-            arguments.add(limit(ask.commits.len() + 1)).map_err(sqlx::Error::Encode).map_err(failed)?;
-            arguments.add(list(&scopes)).map_err(sqlx::Error::Encode).map_err(failed)?;
-        }
-        let rows = sqlx::query_with(text, arguments).fetch_all(&mut self.conn).await.map_err(failed)?;
-        let mut begun = Begun::default();
-        let (mut version, mut tasks) = (self.version, Vec::new());
-        for row in rows {
-            match row.len() {
-                VERSION_COLUMNS => version = row.try_get(0).map_err(failed)?,
-                SCOPES_COLUMNS => begun.scopes = read_scopes(&scopes, &row)?,
-                _ => tasks.push(row),
-            }
-        }
-        begun.rows = found("load", &tasks)?;
-        if version != self.version {
-            self.forget();
-            self.version = version;
-            let known: Vec<TaskId> = ask.ids.iter().copied().filter(|id| !missing.contains(id)).collect();
-            if !known.is_empty() {
-                begun.rows.extend(self.load(&known).await?);
-            }
-        } else {
-            let kept = ask.ids.iter().filter_map(|id| Some((*id, Ok(self.shelf.take(*id)?.0))));
-            begun.rows.extend(kept);
-        }
+        let ids: Vec<TaskId> = ask.ids.iter().copied().collect();
+        begun.rows = self.load(&ids).await?;
         Ok(begun)
     }
 
@@ -219,14 +213,7 @@ impl Engine for Lite {
                 None => missing.push(*id),
             }
         }
-        if !missing.is_empty() {
-            let rows = sqlx::query(select_missing!())
-                .bind(list(&missing))
-                .fetch_all(&mut self.conn)
-                .await
-                .map_err(trouble("load"))?;
-            all.extend(found("load", &rows)?);
-        }
+        all.extend(self.find(missing)?);
         Ok(all)
     }
 
@@ -238,33 +225,17 @@ impl Engine for Lite {
         &mut self,
         keys: &[(UserId, IdempotencyKey)],
     ) -> Result<Vec<((UserId, IdempotencyKey), TaskId)>, Trouble> {
-        let text = serde_json::to_string(keys).map_err(|e| corrupt("submit", "a key", e))?;
-        let found = sqlx::query(
-            "SELECT x.id, x.user, x.idem FROM json_each(?1) k CROSS JOIN task x \
-             ON x.user = k.value ->> 0 AND x.idem = k.value ->> 1",
-        )
-        .bind(text)
-        .fetch_all(&mut self.conn)
-        .await
-        .map_err(trouble("submit"))?;
-        let key = |row: &SqliteRow| {
-            let id = task_id("submit", row)?;
-            let user: &str = row.try_get(1).map_err(trouble("submit"))?;
-            let key: &str = row.try_get(2).map_err(trouble("submit"))?;
-            let bad = |e| corrupt("submit", "a key", e);
-            Ok(((UserId::new(user).map_err(bad)?, IdempotencyKey::new(key).map_err(bad)?), id))
-        };
-        found.iter().map(key).collect()
+        let mut all = Vec::new();
+        for key in keys {
+            let sql = "SELECT id FROM task WHERE user = ?1 AND idem = ?2";
+            let read = |r: &Row<'_>| Ok::<_, Trouble>((key.clone(), task_id("submit", r)?));
+            all.extend(row(&self.conn, "submit", sql, [key.0.as_str(), key.1.as_str()], read)?);
+        }
+        Ok(all)
     }
 
     async fn scopes(&mut self, names: &[SlotScope], first: usize) -> Result<Vec<(SlotScope, Scope)>, Trouble> {
-        let row = sqlx::query(select_scopes!())
-            .bind(limit(first))
-            .bind(list(names))
-            .fetch_one(&mut self.conn)
-            .await
-            .map_err(trouble("commit"))?;
-        read_scopes(names, &row)
+        names.iter().map(|name| Ok((name.clone(), self.scope(name, first)?))).collect()
     }
 
     async fn glance(&mut self, names: &[SlotScope]) -> Result<Vec<(SlotScope, Scope)>, Trouble> {
@@ -274,12 +245,11 @@ impl Engine for Lite {
     async fn next_order(&mut self) -> Result<u64, Trouble> {
         let last = match self.accepted {
             Some(known) => known,
-            None => unsigned(
-                sqlx::query_scalar("SELECT coalesce(max(ord), 0) FROM task")
-                    .fetch_one(&mut self.conn)
-                    .await
-                    .map_err(trouble("submit"))?,
-            ),
+            None => {
+                let sql = "SELECT coalesce(max(ord), 0) FROM task";
+                let read = |r: &Row<'_>| Ok::<_, Trouble>(unsigned(number(r, "submit", 0)?));
+                row(&self.conn, "submit", sql, [], read)?.unwrap_or(0)
+            }
         };
         let order = last.saturating_add(1);
         self.accepted = Some(order);
@@ -287,60 +257,25 @@ impl Engine for Lite {
     }
 
     async fn due(&mut self, query: &ClaimQuery, most: usize) -> Result<Vec<TaskId>, Trouble> {
-        // Two ranges of one index, never what lies between them, all the tasks that wait; or, of the few tasks with
-        // signals, those that are due.
-        let row = sqlx::query(if query.signalled {
-            "SELECT json_group_array(id) FROM (SELECT t.id FROM (SELECT DISTINCT ord FROM signal INDEXED BY signal_waiting WHERE body IS NOT NULL) g \
-             CROSS JOIN state s ON s.ord = g.ord JOIN task t ON t.ord = s.ord \
-             WHERE s.look_at <= ?1 OR s.look_at > ?3 ORDER BY s.look_at, s.ord LIMIT ?2 + 0)"
-        } else {
-            "SELECT json_group_array(id) FROM (SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord \
-             WHERE s.look_at <= ?1 ORDER BY s.look_at, s.ord LIMIT ?2 + 0) \
-             UNION ALL \
-             SELECT * FROM (SELECT t.id FROM state s JOIN task t ON t.ord = s.ord WHERE s.look_at > ?3 \
-             ORDER BY s.look_at, s.ord LIMIT ?2 + 0))"
-        })
-        .bind(query.now.as_millis())
-        .bind(limit(most))
-        .bind(query.now.after(FARTHEST).as_millis())
-        .fetch_one(&mut self.conn)
-        .await
-        .map_err(trouble("claim"))?;
-        let text: &str = row.try_get(0).map_err(trouble("claim"))?;
-        Ok(serde_json::from_str(text).map_err(|e| corrupt("claim", "a task's id", e))?)
+        let sql = if query.signalled { DUE_SIGNALLED } else { DUE };
+        let asked = [query.now.as_millis(), limit(most), query.now.after(FARTHEST).as_millis()];
+        rows(&self.conn, "claim", sql, asked, |r| Ok(task_id("claim", r)?))
     }
 
     /// Looks through every task that waits for a time: it is asked for rarely.
     async fn leased(&mut self, workers: &[WorkerId]) -> Result<Vec<TaskId>, Trouble> {
-        let rows = sqlx::query(
-            "SELECT t.id FROM state s JOIN task t ON t.ord = s.ord \
-             WHERE s.look_at IS NOT NULL AND s.worker IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(list(workers))
-        .fetch_all(&mut self.conn)
-        .await
-        .map_err(trouble("expire"))?;
-        rows.iter().map(|r| Ok(task_id("expire", r)?)).collect()
+        let sql = "SELECT t.id FROM state s JOIN task t ON t.ord = s.ord \
+                   WHERE s.look_at IS NOT NULL AND s.worker IN (SELECT value FROM json_each(?1))";
+        rows(&self.conn, "expire", sql, [list(workers)], |r| Ok(task_id("expire", r)?))
     }
 
     async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble> {
-        let rows = sqlx::query(
-            "SELECT t.id, w.user, w.ord FROM waiting w JOIN task t ON t.ord = w.ord \
-             WHERE w.scope = ?1 AND w.denied = 1 AND (w.user, w.ord) > (?2, ?3) ORDER BY w.user, w.ord LIMIT ?4 + 0",
-        )
-        .bind(&scope.0)
-        .bind(&after.0)
-        .bind(after.1)
-        .bind(CANDIDATES)
-        .fetch_all(&mut self.conn)
-        .await
-        .map_err(trouble("commit"))?;
-        let candidate = |row: &SqliteRow| {
-            let user = row.try_get(1).map_err(trouble("commit"))?;
-            let order = unsigned(row.try_get(2).map_err(trouble("commit"))?);
-            Ok(Candidate { id: task_id("commit", row)?, user, order })
-        };
-        rows.iter().map(candidate).collect()
+        let sql = "SELECT t.id, w.user, w.ord FROM waiting w JOIN task t ON t.ord = w.ord \
+                   WHERE w.scope = ?1 AND w.denied = 1 AND (w.user, w.ord) > (?2, ?3) ORDER BY w.user, w.ord LIMIT ?4 + 0";
+        rows(&self.conn, "commit", sql, params![scope.0, after.0, after.1, CANDIDATES], |r| {
+            let user = text(r, "commit", 1)?.to_owned();
+            Ok(Candidate { id: task_id("commit", r)?, user, order: unsigned(number(r, "commit", 2)?) })
+        })
     }
 
     async fn records(
@@ -350,83 +285,52 @@ impl Engine for Lite {
         from: u64,
         most: usize,
     ) -> Result<Vec<(u64, LogRecord)>, Trouble> {
-        let rows = sqlx::query("SELECT seq, body FROM log WHERE ord = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3 + 0")
-            .bind(bound(order))
-            .bind(bound(from))
-            .bind(limit(most))
-            .fetch_all(&mut self.conn)
-            .await
-            .map_err(trouble("append"))?;
-        rows.iter().map(|r| Ok(numbered("append", task, r)?)).collect()
+        let sql = "SELECT seq, body FROM log WHERE ord = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3 + 0";
+        let asked = [signed(order), signed(from), limit(most)];
+        rows(&self.conn, "append", sql, asked, |r| Ok(numbered("append", task, r)?))
     }
 
     async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble> {
-        let text = "UPDATE state SET look_at = NULL WHERE ord = (SELECT ord FROM task WHERE id = ?1); \
-                    INSERT OR IGNORE INTO dead (ord, since, reason) SELECT ord, ?2, ?3 FROM task WHERE id = ?1";
-        sqlx::query(text)
-            .bind(id.to_string())
-            .bind(now.as_millis())
-            .bind(reason)
-            .execute(&mut self.conn)
-            .await
-            .map(drop)
-            .map_err(trouble("claim"))
+        let id = id.to_string();
+        self.run("claim", "UPDATE state SET look_at = NULL WHERE ord = (SELECT ord FROM task WHERE id = ?1)", [&id])?;
+        let dead = "INSERT OR IGNORE INTO dead (ord, since, reason) SELECT ord, ?2, ?3 FROM task WHERE id = ?1";
+        self.run("claim", dead, params![id, now.as_millis(), reason])
     }
 
     async fn outline(&mut self, id: TaskId) -> Result<Option<Outline>, Trouble> {
-        let row = sqlx::query(
-            "SELECT t.ord, t.user, EXISTS (SELECT 1 FROM dead d WHERE d.ord = t.ord), \
-             (SELECT json_group_array(scope) FROM slot WHERE ord = t.ord) FROM task t WHERE t.id = ?1",
-        )
-        .bind(id.to_string())
-        .fetch_optional(&mut self.conn)
-        .await
-        .map_err(trouble("discard"))?;
-        let Some(row) = row else { return Ok(None) };
-        let user: &str = row.try_get(1).map_err(trouble("discard"))?;
-        let held: &str = row.try_get(3).map_err(trouble("discard"))?;
-        Ok(Some(Outline {
-            order: unsigned(row.try_get(0).map_err(trouble("discard"))?),
-            user: UserId::new(user).map_err(|e| corrupt("discard", "a user", e))?,
-            held: serde_json::from_str(held).map_err(|e| corrupt("discard", "the slots", e))?,
-            dead: row.try_get(2).map_err(trouble("discard"))?,
-        }))
+        let sql = "SELECT t.ord, t.user, EXISTS (SELECT 1 FROM dead d WHERE d.ord = t.ord), \
+                   (SELECT json_group_array(scope) FROM slot WHERE ord = t.ord) FROM task t WHERE t.id = ?1";
+        row(&self.conn, "discard", sql, [id.to_string()], |r| {
+            Ok(Outline {
+                order: unsigned(number(r, "discard", 0)?),
+                user: UserId::new(text(r, "discard", 1)?).map_err(|e| corrupt("discard", "a user", e))?,
+                held: serde_json::from_str(text(r, "discard", 3)?).map_err(|e| corrupt("discard", "the slots", e))?,
+                dead: number(r, "discard", 2)?,
+            })
+        })
     }
 
     async fn ended(&mut self, before: Timestamp, most: usize) -> Result<Vec<(TaskId, u64)>, Trouble> {
-        let rows =
-            sqlx::query("SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0")
-                .bind(before.as_millis())
-                .bind(limit(most))
-                .fetch_all(&mut self.conn)
-                .await
-                .map_err(trouble("purge"))?;
-        let one = |row: &SqliteRow| Ok((task_id("purge", row)?, unsigned(row.try_get(1).map_err(trouble("purge"))?)));
-        rows.iter().map(one).collect()
+        let sql = "SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0";
+        let read = |r: &Row<'_>| Ok((task_id("purge", r)?, unsigned(number(r, "purge", 1)?)));
+        rows(&self.conn, "purge", sql, [before.as_millis(), limit(most)], read)
     }
 
     async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble> {
-        let orders: Vec<i64> = orders.iter().map(|o| bound(*o)).collect();
-        let orders = serde_json::to_string(&orders).map_err(|e| corrupt("purge", "a row to remove", e))?;
-        for text in [
-            "DELETE FROM slot WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM waiting WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM signal WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM dead WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM event WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM log WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM record WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM state WHERE ord IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM task WHERE ord IN (SELECT value FROM json_each(?1))",
-        ] {
-            sqlx::query(text).bind(&orders).execute(&mut self.conn).await.map_err(trouble("purge"))?;
+        self.held.forget();
+        for sql in REMOVE {
+            orders.iter().try_for_each(|order| self.run("purge", sql, [signed(*order)]))?;
         }
         Ok(())
     }
 
     async fn write(&mut self, end: bool) -> Result<(), Trouble> {
-        let written = self.pending.write(&mut self.conn, &mut self.texts, end).await;
-        written.map_err(if end { unknown_or_not } else { |e| convert("commit", e).into() })
+        self.pending.write(&self.conn, &mut self.held).map_err(trouble("commit"))?;
+        if end {
+            let commit = || self.conn.prepare_cached("COMMIT")?.execute([]);
+            commit().map_err(unknown_or_not)?;
+        }
+        Ok(())
     }
 
     fn keep(&mut self, rows: BTreeMap<TaskId, TaskRow>) {
@@ -436,24 +340,28 @@ impl Engine for Lite {
     async fn undo(&mut self) {
         self.forget();
         self.pending = Pending::default();
-        // Fails when SQLite has rolled back by itself.
-        let _ = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
+        // SQLite may have rolled back by itself.
+        if !self.conn.is_autocommit()
+            && let Err(e) = self.run("commit", "ROLLBACK", [])
+        {
+            tracing::warn!(error = %e.error, "a transaction was not rolled back");
+        }
     }
 
     fn ring(&mut self) {}
 
     async fn close(self) -> Result<(), StoreError> {
-        self.conn.close().await.map_err(|e| convert("close", e))
+        self.conn.close().map_err(|(_, e)| convert("close", e))
     }
 }
 
 /// What the end of a transaction that failed means: full and busy are known not to have happened; a disk that did not
 /// write or a connection that broke may have kept it.
-fn unknown_or_not(error: sqlx::Error) -> Trouble {
+fn unknown_or_not(error: rusqlite::Error) -> Trouble {
     match code(&error) {
         Some(10) | None => {
             let (_, advice) = classify(&error);
-            let message = format!("{advice}; it may or may not be stored: repeat the same call ({error})");
+            let message = format!("{advice}; it may or may not be stored: repeat the same call ({})", said(&error));
             let error = StoreError::new(StoreErrorKind::Unknown, "commit", message).with_source(error);
             Trouble { error, cure: Cure::Nothing }
         }

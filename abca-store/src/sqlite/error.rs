@@ -1,17 +1,17 @@
 //! What SQLite's result codes mean to a caller.
 
 use abca_core::store::{StoreError, StoreErrorKind};
+use rusqlite::Error;
 
 use crate::group::Trouble;
 
 /// SQLite's primary result code, when the error is SQLite's.
-pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+pub(super) fn code(error: &Error) -> Option<i32> {
+    Some(error.sqlite_error()?.extended_code & 0xff)
 }
 
 /// The class of an error and what to do about it.
-pub(super) fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
+pub(super) fn classify(error: &Error) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind as Kind;
     match code(error) {
         Some(5 | 6) => (Kind::Throttled, "another process holds the database's write lock; repeat later"),
@@ -26,29 +26,40 @@ pub(super) fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
         Some(1 | 19 | 20) => (Kind::Corrupt, "the tables are not what this program made"),
         Some(_) => (Kind::Unavailable, "SQLite failed"),
         None => match error {
-            sqlx::Error::PoolTimedOut => (Kind::Throttled, "every reader is busy; repeat later"),
-            sqlx::Error::PoolClosed => (Kind::Unavailable, "the store is closed"),
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+            Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..) => {
                 (Kind::Corrupt, "a column holds what this program did not write")
             }
+            Error::StatementChangedRows(_) => (Kind::Corrupt, "the tables are not what this program made"),
             _ => (Kind::Unavailable, "the connection to the database failed"),
         },
     }
 }
 
 /// Whether an I/O error is one that a full disk gives: the index of the log beside the database could not grow.
-fn is_no_space(error: &sqlx::Error) -> bool {
-    const SHM_SIZE: &str = "4874";
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == SHM_SIZE)
+fn is_no_space(error: &Error) -> bool {
+    error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// What SQLite said, with its extended result code.
+pub(super) fn said(error: &Error) -> String {
+    match error.sqlite_error() {
+        Some(e) => format!("code {}: {error}", e.extended_code),
+        None => error.to_string(),
+    }
 }
 
 /// An error of an operation that changed nothing.
-pub(super) fn convert(op: &'static str, error: sqlx::Error) -> StoreError {
+pub(super) fn convert(op: &'static str, error: Error) -> StoreError {
     let (kind, advice) = classify(&error);
-    StoreError::new(kind, op, format!("{advice} ({error})")).with_source(error)
+    StoreError::new(kind, op, format!("{advice} ({})", said(&error))).with_source(error)
+}
+
+/// The same, to be handed to `map_err`.
+pub(super) fn failed(op: &'static str) -> impl FnOnce(Error) -> StoreError {
+    move |e| convert(op, e)
 }
 
 /// An error of a transaction that is not at its end.
-pub(super) fn trouble(op: &'static str) -> impl FnOnce(sqlx::Error) -> Trouble {
+pub(super) fn trouble(op: &'static str) -> impl FnOnce(Error) -> Trouble {
     move |e| convert(op, e).into()
 }

@@ -2,9 +2,11 @@
 
 mod engine;
 mod error;
+mod held;
 mod open;
 mod operator;
 mod read;
+mod readers;
 mod rows;
 mod schema;
 mod write;
@@ -16,17 +18,17 @@ use abca_core::id::{IdempotencyKey, WorkerId};
 use abca_core::session::LogRecord;
 use abca_core::store::{
     Append, AppendOutcome, ClaimQuery, Commit, CommitOutcome, EventQuery, ListQuery, LogQuery, NewSignal,
-    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, Submit, SubmitOutcome,
-    TaskStore,
+    OperatorStore, Release, Renewal, SignalOutcome, SlotUsage, StoreCapabilities, StoreError, StoreErrorKind, Submit,
+    SubmitOutcome, TaskStore,
 };
 use abca_core::task::{Snapshot, Task};
 use abca_core::{SessionId, TaskId, Timestamp, UserId};
 use async_trait::async_trait;
-use sqlx::SqlitePool;
 
 use crate::group::Group;
 
 use engine::Lite;
+use readers::Readers;
 
 pub use open::SqliteConfig;
 
@@ -48,7 +50,7 @@ pub use open::SqliteConfig;
 #[derive(Debug)]
 pub struct Sqlite {
     group: Group,
-    readers: SqlitePool,
+    readers: Readers,
     file: PathBuf,
 }
 
@@ -69,10 +71,12 @@ impl Sqlite {
     /// [`abca_core::store::StoreErrorKind::Full`] when there is no space, [`abca_core::store::StoreErrorKind::Throttled`] when another process keeps it
     /// locked.
     pub async fn open_with(config: SqliteConfig) -> Result<Self, StoreError> {
-        let conn = config.writer().await?;
-        let readers = config.readers().await?;
+        let open = move || Ok::<_, StoreError>((config.writer()?, config));
+        let ended = |e| StoreError::new(StoreErrorKind::Unavailable, "open", format!("opening did not end: {e}"));
+        let (conn, config) = tokio::task::spawn_blocking(open).await.map_err(ended)??;
         let group = Group::start("abca-sqlite", vec![Lite::new(conn)], config.batch, config.queue)?;
-        Ok(Self { group, readers, file: config.file() })
+        let file = config.file();
+        Ok(Self { group, readers: Readers::new(config), file })
     }
 
     /// How many transactions this handle has made durable since it was opened; each costs one sync of the disk.

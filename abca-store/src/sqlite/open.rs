@@ -5,11 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use abca_core::store::{StoreError, StoreErrorKind};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::error::{classify, code};
+use super::error::{classify, code, said};
 use super::schema::{APPLICATION_ID, MIGRATIONS, version};
+
+/// The log is written back into the database every so many pages.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// Page cache of a connection that reads.
+const READER_CACHE_KIB: i64 = 8_192;
+/// Prepared statements kept by a connection: more than there are.
+const STATEMENTS_KEPT: usize = 128;
 
 /// Where a database is and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,60 +55,69 @@ impl SqliteConfig {
         self.folder.join("abca.db")
     }
 
-    fn options(&self) -> SqliteConnectOptions {
-        SqliteConnectOptions::new()
-            .filename(self.file())
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_millis(self.busy_timeout_ms))
-            .pragma("temp_store", "memory")
-            .disable_statement_logging()
-    }
-
-    /// Makes folder and file, opens the write connection and brings the tables up to date.
-    pub(super) async fn writer(&self) -> Result<SqliteConnection, StoreError> {
-        self.prepare_file()?;
-        let mut options = self
-            .options()
-            .statement_cache_capacity(512)
-            .row_buffer_size(512)
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("cache_size", format!("-{}", self.cache_kib));
-        if let Some(pages) = self.max_pages {
-            options = options.pragma("max_page_count", pages.to_string());
-        }
-        let mut conn = self.connect(&options).await?;
-        self.migrate(&mut conn).await?;
+    /// Opens a connection of one thread at a time, which waits for other processes.
+    fn open(&self, how: OpenFlags) -> rusqlite::Result<Connection> {
+        let file = self.file();
+        // A relative path that begins with `file:` would be read as a URL.
+        let file = if file.is_relative() { Path::new(".").join(file) } else { file };
+        let conn = Connection::open_with_flags(file, how | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        conn.busy_timeout(Duration::from_millis(self.busy_timeout_ms))?;
+        conn.pragma_update(None, "temp_store", "memory")?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(conn)
     }
 
-    /// Connections that only read.
-    pub(super) async fn readers(&self) -> Result<SqlitePool, StoreError> {
-        let options = self.options().pragma("cache_size", "-8192").pragma("query_only", "1");
-        let pool = SqlitePoolOptions::new().max_connections(self.readers.max(1)).test_before_acquire(false);
-        Ok(pool.connect_lazy_with(options))
+    fn open_writer(&self) -> rusqlite::Result<Connection> {
+        let conn = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        // It answers with the mode.
+        conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        conn.pragma_update(None, "synchronous", "full")?;
+        conn.pragma_update(None, "foreign_keys", true)?;
+        conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        conn.pragma_update(None, "cache_size", -i64::from(self.cache_kib))?;
+        if let Some(pages) = self.max_pages {
+            conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        }
+        Ok(conn)
+    }
+
+    /// Makes folder and file, opens the write connection and brings the tables up to date. Blocks.
+    pub(super) fn writer(&self) -> Result<Connection, StoreError> {
+        self.prepare_file()?;
+        let mut conn = self.patiently()?;
+        self.migrate(&mut conn)?;
+        Ok(conn)
+    }
+
+    /// A connection that only reads. Blocks.
+    pub(super) fn reader(&self) -> Result<Connection, StoreError> {
+        let open = || {
+            let conn = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+            conn.pragma_update(None, "query_only", true)?;
+            Ok(conn)
+        };
+        open().map_err(|e| self.failed(e))
     }
 
     /// Switching a new file to write-ahead logging does not wait for whoever does the same: try again.
-    async fn connect(&self, options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+    fn patiently(&self) -> Result<Connection, StoreError> {
         let mut tries = self.busy_timeout_ms / 10;
         loop {
-            match options.connect().await {
+            match self.open_writer() {
                 Ok(conn) => return Ok(conn),
                 Err(e) if matches!(code(&e), Some(5 | 6)) && tries > 0 => {
                     tries -= 1;
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(e) => return Err(self.failed(e)),
             }
         }
     }
 
-    fn failed(&self, e: sqlx::Error) -> StoreError {
+    fn failed(&self, e: rusqlite::Error) -> StoreError {
         let (kind, advice) = classify(&e);
-        let message = format!("`{}`: {advice} ({e})", self.file().display());
+        let message = format!("`{}`: {advice} ({})", self.file().display(), said(&e));
         StoreError::new(kind, "open", message).with_source(e)
     }
 
@@ -121,12 +136,13 @@ impl SqliteConfig {
         make_file(&file).map_err(|e| fail("open for writing", &file, e))
     }
 
-    async fn migrate(&self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
-        let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.failed(e))?;
+    fn migrate(&self, conn: &mut Connection) -> Result<(), StoreError> {
+        let failed = |e| self.failed(e);
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let look = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM \
                     pragma_user_version), (SELECT count(*) FROM sqlite_master)";
-        let row = sqlx::query(look).fetch_one(&mut *tx).await.map_err(|e| self.failed(e))?;
-        let (application, found, tables): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let row = tx.query_row(look, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let (application, found, tables): (i64, i64, i64) = row.map_err(failed)?;
         let refuse = |why: String| {
             Err(StoreError::new(StoreErrorKind::Incompatible, "open", format!("`{}` {why}", self.file().display())))
         };
@@ -142,12 +158,12 @@ impl SqliteConfig {
         if found < version() {
             let from = usize::try_from(found).unwrap_or(0);
             for step in MIGRATIONS.iter().skip(from) {
-                sqlx::raw_sql(*step).execute(&mut *tx).await.map_err(|e| self.failed(e))?;
+                tx.execute_batch(step).map_err(failed)?;
             }
             let mark = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", version());
-            sqlx::raw_sql(AssertSqlSafe(mark)).execute(&mut *tx).await.map_err(|e| self.failed(e))?;
+            tx.execute_batch(&mark).map_err(failed)?;
         }
-        tx.commit().await.map_err(|e| self.failed(e))
+        tx.commit().map_err(failed)
     }
 }
 

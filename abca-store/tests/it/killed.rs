@@ -93,14 +93,11 @@ async fn what_was_acknowledged_survives(place: &str) {
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn what_sqlite_acknowledged_survives_sigkill() {
-    use sqlx::{ConnectOptions, Row};
-
     let folder = tempfile::TempDir::new().unwrap();
     what_was_acknowledged_survives(folder.path().to_str().unwrap()).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("abca.db"));
-    let mut conn = options.connect().await.unwrap();
-    let check = sqlx::raw_sql("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
-    assert_eq!(check.get::<String, _>(0), "ok");
+    let conn = rusqlite::Connection::open(folder.path().join("abca.db")).unwrap();
+    let check = conn.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(check, "ok");
 }
 
 #[cfg(feature = "postgres")]
