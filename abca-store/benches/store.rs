@@ -4,7 +4,7 @@
 //! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
 //! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk. With `--features postgres` and a server's
 //! URL in `ABCA_TEST_POSTGRES` also on PostgreSQL, in a schema of its own; `postgres` or `sqlite` as an argument is that alone.
-//! `writers=N` sets PostgreSQL's writers. `before=N` lets N tasks end first (says how long that took), `waiting=N` submits N more
+//! `writers=N` sets PostgreSQL's writers, `cache_kib=N` SQLite's page cache. `before=N` lets N tasks end first (says how long that took), `waiting=N` submits N more
 //! that wait for good: what a full store costs. The processor time is this process's, and behind `+` that of the server's
 //! processes on this machine. Bytes are those of the log: what SQLite's process wrote to disk, or PostgreSQL's WAL. At the end
 //! of a run stands the most memory that this process had.
@@ -20,7 +20,7 @@ use abca_core::task::{Change, SignalKind, Snapshot};
 use abca_core::testing::fixtures::{self, admit, at, complete, limit, running, start_intent};
 use abca_core::time::Millis;
 use abca_core::{SessionId, TaskId, UserId};
-use abca_store::{InProcess, Sqlite};
+use abca_store::{InProcess, Sqlite, SqliteConfig};
 
 const CALLS: u64 = 10;
 
@@ -43,7 +43,9 @@ fn main() {
     for in_flight in [1, 16, 64, 256, 1024].into_iter().filter(|n| only(*n) && asked("sqlite")) {
         let folder = tempfile::TempDir::new().unwrap();
         runtime.block_on(async {
-            let store = Arc::new(Sqlite::open(folder.path()).await.unwrap());
+            let mut config = SqliteConfig::new(folder.path());
+            config.cache_kib = argument("cache_kib").unwrap_or(config.cache_kib);
+            let store = Arc::new(Sqlite::open_with(config).await.unwrap());
             fill(store.clone()).await;
             let (syncs, bytes) = (store.transactions(), written());
             let run = lives(store.clone(), in_flight, Duration::from_secs(seconds)).await;
@@ -69,9 +71,7 @@ async fn postgres(url: &str, in_flight: u64, seconds: u64) {
 
     let name = format!("bench_{}_{in_flight}", std::process::id());
     let mut config = abca_store::PostgresConfig::new(&format!("{url}?schema={name}")).unwrap();
-    if let Some(writers) = std::env::args().find_map(|a| a.strip_prefix("writers=")?.parse().ok()) {
-        config.writers = writers;
-    }
+    config.writers = argument("writers").unwrap_or(config.writers);
     abca_store::Postgres::init(&config).await.unwrap();
     let store = Arc::new(abca_store::Postgres::open_with(config).await.unwrap());
     fill(store.clone()).await;
@@ -99,13 +99,14 @@ fn processor_of(name: &str) -> f64 {
 }
 
 /// What the argument `name=` says.
-fn argument(name: &str) -> u64 {
-    std::env::args().find_map(|a| a.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).unwrap_or(0)
+fn argument<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::args().find_map(|a| a.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 /// Lets tasks end, and others wait, as the arguments say.
 async fn fill(store: Arc<dyn TaskStore>) {
-    let (before, waiting, began) = (argument("before"), argument("waiting"), Instant::now());
+    let number = |name| argument::<u64>(name).unwrap_or(0);
+    let (before, waiting, began) = (number("before"), number("waiting"), Instant::now());
     if before > 0 {
         let next = Arc::new(AtomicU64::new(1));
         let workers = (0..256).map(|_| {

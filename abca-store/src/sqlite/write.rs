@@ -271,8 +271,11 @@ impl Pending {
         self.dead.push((signed(row.order), dead));
     }
 
-    /// Writes everything.
+    /// Writes everything; tasks in the order of their keys, so that what is new is appended and neighbours share pages.
     pub(super) fn write(&mut self, conn: &Connection, held: &mut Held) -> rusqlite::Result<()> {
+        self.tasks.sort_unstable_by_key(|t| t.order);
+        self.records.sort_unstable_by_key(|r| r.order);
+        self.states.sort_unstable_by_key(|s| s.order);
         self.write_tasks(conn)?;
         self.write_lists(conn)?;
         self.write_places(conn, held)?;
@@ -286,7 +289,7 @@ impl Pending {
     fn write_tasks(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let texts = &self.texts;
         // Places in the order of acceptance only grow: what is new lies behind all that is not.
-        let new = self.tasks.iter().map(|t| t.order).min().unwrap_or(i64::MAX);
+        let new = self.tasks.first().map_or(i64::MAX, |t| t.order);
         let mut put = Put::new(conn, TASK);
         for t in self.tasks.drain(..) {
             let key = texts.maybe(t.key);

@@ -267,6 +267,25 @@ async fn a_dropped_call_is_carried_out_and_a_closed_store_says_so() {
 }
 
 #[tokio::test]
+async fn reads_take_turns_and_a_dropped_one_gives_its_connection_back() {
+    let folder = TempDir::new().unwrap();
+    let mut config = SqliteConfig::new(folder.path());
+    config.readers = 1;
+    let store = Sqlite::open_with(config).await.unwrap();
+    store.submit(&[submit(task(1))]).await.unwrap();
+    let ids = [task_id(1)];
+    for _ in 0..3 {
+        let mut read = store.load(&ids);
+        // Begun, and dropped whether it has ended or not.
+        std::future::poll_fn(|cx| std::task::Poll::Ready(drop(read.as_mut().poll(cx)))).await;
+    }
+    let found = join_all((0..8).map(|_| store.load(&ids))).await;
+    assert!(found.into_iter().all(|read| read.unwrap()[0].is_some()));
+    store.close().await.unwrap();
+    assert_eq!(store.slots().await.unwrap_err().message(), "the store is closed");
+}
+
+#[tokio::test]
 async fn due_work_is_found_by_its_index() {
     let folder = TempDir::new().unwrap();
     let store = Sqlite::open(folder.path()).await.unwrap();

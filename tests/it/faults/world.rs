@@ -80,7 +80,7 @@ impl Place {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.dir.path().join("home")).env("TMPDIR", std::env::temp_dir());
         command.env("ANTHROPIC_API_KEY", KEY).env("ANTHROPIC_BASE_URL", &self.model.url);
-        command.env("ABCA_LOG", "debug,abca_store=info,sqlx=warn,hyper_util=info,reqwest=info");
+        command.env("ABCA_LOG", "debug,abca_store=info,hyper_util=info,reqwest=info");
         command
     }
 
