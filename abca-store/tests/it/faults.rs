@@ -189,21 +189,21 @@ async fn tasks_of_a_newer_program_are_left_to_newer_workers() {
         store.submit(&[submit(task(n))]).await.unwrap();
     }
     // One has a field more, one stands in a state that is not known here, one has heard a word that is not.
-    let mut conn = raw(folder.path()).await;
+    let conn = raw(folder.path());
     let word = r#"{"id":"s","at":1,"format":2,"kind":{"type":"dream"}}"#;
     for (n, sql) in [
         (1, "UPDATE record SET moving = json_set(moving, '$.format', 2, '$.dream', 1) WHERE id = ?1"),
         (2, "UPDATE record SET moving = json_set(moving, '$.format', 3, '$.status', 'DREAMING') WHERE id = ?1"),
-        (3, "INSERT INTO signal (ord, id, n, body) SELECT ord, 's', 1, ?2 FROM task WHERE id = ?1"),
     ] {
-        let done = sqlx::query(sql).bind(task_id(n).to_string()).bind(word).execute(&mut conn).await.unwrap();
-        assert_eq!(done.rows_affected(), 1);
+        assert_eq!(conn.execute(sql, [task_id(n).to_string()]), Ok(1));
     }
-    let look = async |conn: &mut sqlx::SqliteConnection| {
+    let sql = "INSERT INTO signal (ord, id, n, body) SELECT ord, 's', 1, ?2 FROM task WHERE id = ?1";
+    assert_eq!(conn.execute(sql, [&task_id(3).to_string(), word]), Ok(1));
+    let look = || {
         let sql = "SELECT group_concat(revision || ' ' || epoch || ' ' || due) FROM (SELECT s.* FROM state s ORDER BY ord LIMIT 3) s";
-        sqlx::query(sql).fetch_one(conn).await.unwrap().get::<String, _>(0)
+        conn.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()
     };
-    let before = look(&mut conn).await;
+    let before = look();
     // The others behind them are found all the same, however few are asked for.
     for n in 4..=6 {
         let mine = store.claim(&claim(n, at(1_000), 1)).await.unwrap();
@@ -211,7 +211,7 @@ async fn tasks_of_a_newer_program_are_left_to_newer_workers() {
     }
     assert_eq!(store.claim(&claim(9, at(1_000), 9)).await.unwrap(), []);
     assert_eq!(store.operator().dead_letters(9).await.unwrap(), []);
-    assert_eq!(look(&mut conn).await, before, "nothing of them is touched");
+    assert_eq!(look(), before, "nothing of them is touched");
     for n in 1..=3 {
         let error = store.load(&[task_id(n)]).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Incompatible, "{error}");
@@ -223,7 +223,7 @@ async fn tasks_of_a_newer_program_are_left_to_newer_workers() {
     // What is damaged and says nothing of its form is put aside as before.
     let sql = "UPDATE record SET moving = json_set(moving, '$.format', 1) WHERE id = ?1";
     for n in [1, 2] {
-        sqlx::query(sql).bind(task_id(n).to_string()).execute(&mut conn).await.unwrap();
+        assert_eq!(conn.execute(sql, [task_id(n).to_string()]), Ok(1));
     }
     let upgraded = store.claim(&claim(9, at(1_000), 9)).await.unwrap();
     assert_eq!(upgraded.iter().map(|s| s.id()).collect::<Vec<_>>(), [task_id(1)]);
@@ -277,7 +277,7 @@ async fn reads_take_turns_and_a_dropped_one_gives_its_connection_back() {
     for _ in 0..3 {
         let mut read = store.load(&ids);
         // Begun, and dropped whether it has ended or not.
-        std::future::poll_fn(|cx| std::task::Poll::Ready(drop(read.as_mut().poll(cx)))).await;
+        std::future::poll_fn(|cx| std::task::Poll::Ready(read.as_mut().poll(cx).is_ready())).await;
     }
     let found = join_all((0..8).map(|_| store.load(&ids))).await;
     assert!(found.into_iter().all(|read| read.unwrap()[0].is_some()));
