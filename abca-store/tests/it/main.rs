@@ -1,6 +1,7 @@
 //! Everything that the stores promise, checked from outside.
 
 mod conformance;
+mod days;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "dynamodb"))]
 mod differential;
 #[cfg(feature = "dynamodb")]
