@@ -156,7 +156,7 @@ pub(crate) trait Engine: Sheet + fmt::Debug {
     async fn put_aside(&mut self, id: TaskId, now: Timestamp, reason: &str) -> Result<(), Trouble>;
     /// What a task takes up.
     async fn outline(&mut self, id: TaskId) -> Result<Option<Outline>, Trouble>;
-    /// Tasks that ended before then, the first accepted first.
+    /// Tasks that ended before then, oldest first.
     async fn ended(&mut self, before: Timestamp, limit: usize) -> Result<Vec<(TaskId, u64)>, Trouble>;
     /// Removes tasks with everything of them.
     async fn remove(&mut self, orders: &[u64]) -> Result<(), Trouble>;

@@ -48,7 +48,8 @@ pub struct PostgresConfig {
     /// work through a pooler that gives each transaction another connection.
     pub bell: bool,
     /// Each transaction may have another connection, as behind a pooler in transaction mode: settings are made in each, which
-    /// costs a round trip more. Default false, or true when the URL says `statement-cache-capacity=0`.
+    /// costs round trips. The pooler must keep prepared statements (PgBouncer from 1.21 does). Default false, or `pooled=true` in
+    /// the URL.
     pub pooled: bool,
     /// Accept a server with `fsync = off`, which loses what was answered when its machine stops. Default false.
     pub accept_fsync_off: bool,
@@ -74,7 +75,7 @@ impl fmt::Debug for PostgresConfig {
 
 impl PostgresConfig {
     /// Defaults, for `postgres://user:password@host:port/database?sslmode=…&schema=…`. `host=/folder` in the query is a Unix
-    /// socket; `statement-cache-capacity=0` suits a pooler that gives each transaction another connection.
+    /// socket; `pooled=true` is for a pooler that gives each transaction another connection ([`Self::pooled`]).
     ///
     /// # Errors
     /// [`StoreErrorKind::Invalid`] when it is no such URL, or the schema's name is none.
@@ -84,9 +85,16 @@ impl PostgresConfig {
             return Err(invalid("a store's URL begins with `postgres://`".to_owned()));
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mine, rest): (Vec<&str>, Vec<&str>) =
-            query.split('&').filter(|p| !p.is_empty()).partition(|p| p.starts_with("schema="));
-        let schema = mine.first().and_then(|p| p.split_once('=')).map_or("abca", |(_, name)| name).to_owned();
+        let (mine, rest): (Vec<&str>, Vec<&str>) = query
+            .split('&')
+            .filter(|p| !p.is_empty())
+            .partition(|p| p.starts_with("schema=") || p.starts_with("pooled="));
+        let schema = mine.iter().find_map(|p| p.strip_prefix("schema=")).unwrap_or("abca").to_owned();
+        let pooled = match mine.iter().find_map(|p| p.strip_prefix("pooled=")) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(invalid(format!("`pooled={other}` is neither `true` nor `false`"))),
+        };
         let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
         // What is wrong is said without the URL: it may hold a password.
         let options = PgConnectOptions::from_str(&url)
@@ -101,7 +109,7 @@ impl PostgresConfig {
             connect_timeout_ms: 5_000,
             answer_timeout_ms: 30_000,
             bell: true,
-            pooled: rest.contains(&"statement-cache-capacity=0"),
+            pooled,
             accept_fsync_off: false,
         };
         config.check()?;

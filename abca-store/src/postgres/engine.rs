@@ -110,7 +110,7 @@ impl Texts {
             outline: sql("SELECT t.ord, t.usr, EXISTS (SELECT 1 FROM @.dead d WHERE d.ord = t.ord), \
                  (SELECT json_agg(l.scope)::text FROM @.slot l WHERE l.ord = t.ord) FROM @.task t WHERE t.id = $1"),
             ended: sql(
-                "SELECT r.id, r.ord FROM @.record r WHERE r.ended < $1 AND r.ended IS NOT NULL ORDER BY r.ord LIMIT $2 \
+                "SELECT r.id, r.ord FROM @.record r WHERE r.ended < $1 AND r.ended IS NOT NULL ORDER BY r.ended, r.ord LIMIT $2 \
                  FOR UPDATE OF r SKIP LOCKED",
             ),
             remove: sql("SELECT @.remove($1)"),

@@ -52,6 +52,11 @@ fn classify(error: &sqlx::Error) -> (StoreErrorKind, &'static str) {
         "57P01" | "57P02" | "57P03" => (Kind::Unavailable, "the server stops or starts; repeat later"),
         "22021" | "22P05" => (Kind::Invalid, "a text holds a character that PostgreSQL does not store, such as NUL"),
         "54000" => (Kind::Invalid, "a value is larger than PostgreSQL's limit of 1 GB"),
+        "42P05" | "26000" => (
+            Kind::Incompatible,
+            "a pooler gives each transaction another connection and does not keep prepared statements; let it pool sessions, \
+             or keep them (PgBouncer 1.21: `max_prepared_statements`) and say `pooled=true` in the URL",
+        ),
         "23502" => (Kind::Corrupt, "the rows are not what this program made"),
         c if c.starts_with("42") || c.starts_with("3F") => {
             (Kind::Incompatible, "the tables are not what this program made; run `abca store init --store URL`")

@@ -48,8 +48,8 @@ const SPAN: u64 = 1_048_576;
 /// changes nothing, and the transaction is begun again, with its tasks held from the beginning (row locks, in one order, before
 /// scopes). Claims never wait for each other.
 ///
-/// Works through a pooler that gives each transaction another connection, but for the bell (see
-/// [`PostgresConfig::bell`]): say so by `statement-cache-capacity=0` in the URL, or by [`PostgresConfig::pooled`].
+/// Works through a pooler of sessions. One that gives each transaction another connection must keep prepared statements, and
+/// must be told of: [`PostgresConfig::pooled`], and [`PostgresConfig::bell`] off.
 ///
 /// # Cancel safety
 /// Dropping a future before the call is queued leaves it not done; after that it is carried out, unheard.

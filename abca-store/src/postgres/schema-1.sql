@@ -30,7 +30,7 @@ CREATE TABLE @.record (
     moving text NOT NULL
 ) WITH (fillfactor = 60, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX record_open ON @.record (id) WHERE ended IS NULL;
-CREATE INDEX record_ended ON @.record (ord) WHERE ended IS NOT NULL;
+CREATE INDEX record_ended ON @.record (ended, ord) WHERE ended IS NOT NULL;
 
 -- Leases, due times, heartbeats, counters. `v` grows with every write: it tells a remembered row from a stale one.
 -- `told` is a transaction number that no event of the task is ahead of.

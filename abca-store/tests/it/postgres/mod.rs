@@ -33,7 +33,8 @@ impl Schema {
     pub(crate) fn unmade() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let url = format!("{}?schema={name}", server());
+        let server = server();
+        let url = format!("{server}{}schema={name}", if server.contains('?') { '&' } else { '?' });
         Self { name, url }
     }
 
@@ -105,9 +106,10 @@ impl Stores {
         Self { schema: Schema::new().await, open: Mutex::default() }
     }
 
-    async fn another(&self) -> Arc<dyn TaskStore> {
+    /// Second handles act as behind a pooler.
+    async fn another(&self, pooled: bool) -> Arc<dyn TaskStore> {
         let mut config = self.schema.config();
-        config.bell = false;
+        (config.bell, config.pooled) = (false, pooled);
         let store = Arc::new(Postgres::open_with(config).await.unwrap());
         self.open.lock().unwrap().insert(Arc::as_ptr(&store) as usize, store.clone());
         store
@@ -128,17 +130,17 @@ impl StoreHarness for Stores {
         self.close().await;
         let tables = ["task", "record", "state", "woken", "signal", "slot", "waiting", "dead", "event", "log"];
         self.schema.raw(&tables.map(|t| format!("DELETE FROM {t}")).join("; ")).await;
-        self.another().await
+        self.another(false).await
     }
 
     async fn reopen(&self, store: Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
         let known = self.open.lock().unwrap().remove(&(Arc::as_ptr(&store).cast::<()>() as usize));
         known.expect("a store of this harness").close().await.unwrap();
-        self.another().await
+        self.another(false).await
     }
 
     async fn second(&self, _: &Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
-        self.another().await
+        self.another(true).await
     }
 }
 
