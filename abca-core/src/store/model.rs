@@ -396,9 +396,13 @@ impl StoreModel {
     /// See [`super::OperatorStore::purge`].
     pub fn purge(&mut self, ended_before: Timestamp, limit: usize) -> u64 {
         let ended = |e: &&Entry| e.row.is_terminal() && e.row.snapshot.task.updated_at < ended_before;
-        let old = self.orders.values().filter_map(|id| self.tasks.get(id)).filter(ended).take(limit);
-        let old: Vec<TaskId> = old.map(|e| e.row.snapshot.id()).collect();
-        for id in &old {
+        let old = self.orders.values().filter_map(|id| self.tasks.get(id)).filter(ended);
+        let mut old: Vec<(Timestamp, TaskId)> =
+            old.map(|e| (e.row.snapshot.task.updated_at, e.row.snapshot.id())).collect();
+        // Of those that ended at once the first accepted goes first.
+        old.sort_by_key(|(at, _)| *at);
+        old.truncate(limit);
+        for (_, id) in &old {
             self.remove(*id);
         }
         number(old.len())

@@ -108,7 +108,8 @@ pub trait OperatorStore: fmt::Debug + Send + Sync {
     /// wait, or is not there.
     async fn place(&self, task: TaskId) -> Result<Option<u64>, StoreError>;
 
-    /// Removes tasks that ended before a moment, the first accepted first, at most `limit`; answers how many.
+    /// Removes tasks that ended before a moment, the first that ended first, at most `limit`; answers how many. Of those
+    /// that ended at once the first accepted goes first.
     async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Puts tasks aside. `false`: another worker has claimed it since, it has ended, is aside already, or is not there.

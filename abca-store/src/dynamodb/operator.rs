@@ -77,7 +77,7 @@ impl OperatorStore for DynamoDb {
         for id in ids.iter().filter(|id| !rows.iter().any(|k| k.id() == **id)) {
             self.remove_rest(OP, *id).await?;
         }
-        rows.sort_by_key(|k| k.row.order);
+        rows.sort_by_key(|k| (k.row.snapshot.task.updated_at, k.row.order));
         let mut purged = 0;
         for kept in rows.into_iter().take(limit) {
             let old = kept.row.is_terminal() && kept.row.snapshot.task.updated_at < ended_before;

@@ -311,7 +311,7 @@ impl Engine for Lite {
     }
 
     async fn ended(&mut self, before: Timestamp, most: usize) -> Result<Vec<(TaskId, u64)>, Trouble> {
-        let sql = "SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ord LIMIT ?2 + 0";
+        let sql = "SELECT id, ord FROM record WHERE ended IS NOT NULL AND ended < ?1 ORDER BY ended, ord LIMIT ?2 + 0";
         let read = |r: &Row<'_>| Ok((task_id("purge", r)?, unsigned(number(r, "purge", 1)?)));
         rows(&self.conn, "purge", sql, [before.as_millis(), limit(most)], read)
     }
