@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i64 = 0x6162_6361;
 /// once shares a few pages instead of dirtying one for each task, which halves what a commit writes. Leases, due times, heartbeats and counters live in `state`, so that the wide
 /// row of `task` is written only when the task changes. `state.look_at` is the earlier of due time and lease expiry. Since
 /// version 3 what changes of a record lies in `record`, and `task.record` holds what was submitted (of older tasks: both
-/// hold the whole, of which each reader takes its part).
+/// hold the whole, of which each reader takes its part). Version 4 finds what is old enough to be removed by its index.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE task (
@@ -120,6 +120,10 @@ CREATE TABLE dead (
     reason TEXT NOT NULL
 ) STRICT;
 CREATE INDEX waiting_task ON waiting (ord);
+",
+    "
+DROP INDEX record_ended;
+CREATE INDEX record_ended ON record (ended, ord) WHERE ended IS NOT NULL;
 ",
 ];
 

@@ -29,7 +29,7 @@ async fn a_newer_database_is_refused_by_name_of_both_versions() {
     let conn = raw(folder.path());
     conn.execute_batch("PRAGMA user_version = 99").unwrap();
     conn.close().unwrap();
-    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 3; use a newer \
+    let want = "open: incompatible: `DIR/abca.db` has version 99, this program knows versions up to 4; use a newer \
                 abca, or another folder";
     assert_eq!(refused(folder.path()).await, (StoreErrorKind::Incompatible, want.to_owned()));
 }
@@ -53,7 +53,7 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_nothing_is_lost() {
     store.close().await.unwrap();
     let conn = raw(folder.path());
     let version = conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }
 
 #[tokio::test]
