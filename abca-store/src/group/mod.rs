@@ -1,6 +1,7 @@
 //! Calls that queue up and are carried out in groups, one transaction for as many as there are: what does not depend on
 //! the database. An [`Engine`] is the database under it.
 
+mod bell;
 mod bodies;
 mod call;
 mod engine;
@@ -23,6 +24,7 @@ use abca_core::task::Snapshot;
 use abca_core::{SessionId, TaskId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use bell::{Awaited, Bell};
 use bodies::Bodies;
 use call::{Beat, Call, Reply};
 use writer::{Message, Writer};
@@ -39,6 +41,7 @@ pub(crate) use shelf::Shelf;
 pub(crate) struct Group {
     queues: Vec<mpsc::Sender<Message>>,
     transactions: Arc<AtomicU64>,
+    bell: Arc<Bell>,
 }
 
 fn closed(op: &'static str) -> StoreError {
@@ -55,14 +58,14 @@ impl Group {
         batch: usize,
         queue: usize,
     ) -> Result<Self, StoreError> {
-        let transactions = Arc::new(AtomicU64::new(0));
+        let (transactions, bell) = (Arc::new(AtomicU64::new(0)), Arc::new(Bell::default()));
         let mut queues = Vec::with_capacity(engines.len());
         for engine in engines {
             let (sender, inbox) = mpsc::channel(queue.max(1));
-            Writer::new(engine, batch, transactions.clone()).spawn(thread, inbox)?;
+            Writer::new(engine, batch, transactions.clone(), bell.clone()).spawn(thread, inbox)?;
             queues.push(sender);
         }
-        Ok(Self { queues, transactions })
+        Ok(Self { queues, transactions, bell })
     }
 
     pub(crate) fn transactions(&self) -> u64 {
@@ -108,7 +111,7 @@ impl Group {
         queue.send(Message::Call(call)).await.map_err(|_| closed(op))?;
         let gone =
             || StoreError::new(StoreErrorKind::Unknown, op, "the writer ended before it answered: repeat the call");
-        answer.await.map_err(|_| gone())?
+        Awaited { answer, bell: self.bell.clone() }.await.map_err(|_| gone())?
     }
 
     pub(crate) async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {

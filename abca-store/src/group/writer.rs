@@ -7,6 +7,7 @@ use std::time::Duration;
 use abca_core::store::{StoreError, StoreErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
+use super::bell::Bell;
 use super::call::{Answer, Call};
 use super::engine::Engine;
 use super::error::{Cure, Trouble};
@@ -29,11 +30,12 @@ pub(crate) struct Writer<E> {
     engine: E,
     batch: usize,
     transactions: Arc<AtomicU64>,
+    bell: Arc<Bell>,
 }
 
 impl<E: Engine + Send + 'static> Writer<E> {
-    pub(crate) fn new(engine: E, batch: usize, transactions: Arc<AtomicU64>) -> Self {
-        Self { engine, batch: batch.max(1), transactions }
+    pub(crate) fn new(engine: E, batch: usize, transactions: Arc<AtomicU64>, bell: Arc<Bell>) -> Self {
+        Self { engine, batch: batch.max(1), transactions, bell }
     }
 
     /// Runs on a thread of its own: among a runtime's tasks it would wait its turn behind those it has just answered.
@@ -82,7 +84,10 @@ impl<E: Engine + Send + 'static> Writer<E> {
     /// One transaction for all; when it fails as a whole, one for each, so that nobody fails for a neighbour.
     async fn carry_out(&mut self, calls: &mut Vec<Call>) {
         match self.repeated(calls).await {
-            Ok(answers) => calls.drain(..).zip(answers).for_each(|(call, answer)| call.answer(answer)),
+            Ok(answers) => {
+                let _hold = self.bell.hold();
+                calls.drain(..).zip(answers).for_each(|(call, answer)| call.answer(answer));
+            }
             Err(Trouble { error, cure: Cure::Alone | Cure::Again }) if calls.len() > 1 => {
                 tracing::debug!(error = %error, calls = calls.len(), "a transaction failed: repeating its calls alone");
                 for call in calls.drain(..) {

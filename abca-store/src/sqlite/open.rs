@@ -31,7 +31,8 @@ pub struct SqliteConfig {
     pub batch: usize,
     /// Most calls that wait for the writer; further ones wait to be queued. Default 4096.
     pub queue: usize,
-    /// Page cache of the writer in KiB. Default 65 536.
+    /// Page cache of the writer in KiB. Default 16 384: transactions that make tables grow walk through all of it, and what
+    /// does not fit is in the system's cache.
     pub cache_kib: u32,
     /// Most pages of the database file, as a quota (`PRAGMA max_page_count`). Default none.
     pub max_pages: Option<u32>,
@@ -46,7 +47,7 @@ impl SqliteConfig {
             readers: 4,
             batch: 256,
             queue: 4096,
-            cache_kib: 65_536,
+            cache_kib: 16_384,
             max_pages: None,
         }
     }
