@@ -305,12 +305,12 @@ impl Server {
         let (mut unknown, mut versions) = (Vec::new(), Vec::new());
         let mut shelf = shelf(&self.shelf);
         for id in ids {
-            // What waits may have been woken: that is known to the database only.
-            let kept = shelf.get(*id).is_some_and(|(row, _)| !row.waits() && !self.careful);
+            // What was denied may have been woken: that is known to the database only.
+            let kept = shelf.get(*id).is_some_and(|(row, _)| !(row.waits() && row.denied) && !self.careful);
             match kept.then(|| shelf.take(*id)).flatten() {
                 Some((row, Tag { v, told })) => {
-                    let (order, epoch) = (signed(row.order), row.snapshot.epoch);
-                    let held = Held { order, remembered: true, told, waited: false, v, epoch, merged: Vec::new() };
+                    let (order, epoch, waited) = (signed(row.order), row.snapshot.epoch, row.waits());
+                    let held = Held { order, remembered: true, told, waited, v, epoch, merged: Vec::new() };
                     self.held.insert(*id, held);
                     rows.push((*id, Ok(row)));
                 }
@@ -449,8 +449,8 @@ impl Engine for Server {
             text.push_str(&self.config.sql(&hold));
         }
         let (names, mut leave, free) = wanted(&ask.commits);
-        // Of what does not wait nothing can leave a queue.
-        leave.retain(|id| unknown.contains(id));
+        // What is known not to wait cannot leave a queue.
+        leave.retain(|id| self.held.get(id).is_none_or(|held| held.waited));
         leave.extend(&ask.leave);
         self.inside = !(names.is_empty() && leave.is_empty() && free.is_empty());
         if self.inside {
