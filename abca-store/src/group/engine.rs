@@ -51,6 +51,8 @@ pub(crate) struct Candidate {
     pub(crate) id: TaskId,
     pub(crate) user: String,
     pub(crate) order: u64,
+    /// Its cap in the scope, where the engine knows already that there is no room for it in another one.
+    pub(crate) elsewhere: Option<u32>,
 }
 
 /// What a task that is to be removed takes up, whether it can be read or not.
@@ -142,7 +144,8 @@ pub(crate) trait Engine: Sheet + fmt::Debug {
     async fn due(&mut self, query: &ClaimQuery, limit: usize) -> Result<Vec<TaskId>, Trouble>;
     /// Tasks that these workers have leased.
     async fn leased(&mut self, workers: &[WorkerId]) -> Result<Vec<TaskId>, Trouble>;
-    /// The first tasks that were denied in a scope, by user and order, behind `after`.
+    /// The next tasks that were denied in a scope, by user and order, behind `after`. Of a user whose next task finds no room in
+    /// another scope that task stands for all.
     async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble>;
     /// Records of a task's log.
     async fn records(

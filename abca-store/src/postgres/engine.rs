@@ -32,8 +32,8 @@ const SCOPE_COLUMNS: usize = 4;
 /// Makes a transaction known as a writer before it has a number: see `horizon`.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; LOCK TABLE @.state IN ROW SHARE MODE";
 
-/// How many candidates for a free slot are read at once.
-const CANDIDATES: i64 = 16;
+/// How many users are looked at at once for a candidate for a free slot.
+const LANES: i64 = 256;
 
 /// How a writer remembers a row.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +96,7 @@ impl Texts {
             order: sql("SELECT nextval('@.task_ord')"),
             due: sql("SELECT * FROM @.due($1, $2, $3, $4)"),
             leased: sql("SELECT * FROM @.leased($1)"),
-            denied: sql(
-                "SELECT t.id, w.usr, w.ord FROM @.waiting w JOIN @.task t ON t.ord = w.ord WHERE w.scope = $1 AND w.denied \
-                 AND (w.usr, w.ord) > ($2, $3) ORDER BY w.usr, w.ord LIMIT $4",
-            ),
+            denied: sql("SELECT * FROM @.lanes($1, $2, $3, $4)"),
             records: sql("SELECT seq, body FROM @.log WHERE ord = $1 AND seq >= $2 ORDER BY seq LIMIT $3"),
             aside: [
                 sql("UPDATE @.state SET look_at = NULL, v = v + 1 WHERE ord = (SELECT ord FROM @.task WHERE id = $1)"),
@@ -612,12 +609,15 @@ impl Engine for Server {
                     .bind(scope.0.as_str())
                     .bind(after.0.as_str())
                     .bind(after.1)
-                    .bind(CANDIDATES),
+                    .bind(LANES),
             )
             .await?;
         let candidate = |row: &PgRow| {
             let order = unsigned(column(row, "commit", 2)?);
-            Ok(Candidate { id: task_id("commit", row, 0)?, user: column(row, "commit", 1)?, order })
+            let fits: bool = column(row, "commit", 4)?;
+            let cap = u32::try_from(column::<i64>(row, "commit", 3)?).unwrap_or(u32::MAX);
+            let elsewhere = (!fits).then_some(cap);
+            Ok(Candidate { id: task_id("commit", row, 0)?, user: column(row, "commit", 1)?, order, elsewhere })
         };
         rows.iter().map(candidate).collect()
     }
@@ -749,8 +749,9 @@ impl Engine for Server {
         self.room = 0;
         if let Some(mut conn) = self.conn.take() {
             // A connection that cannot even undo is of no use: the server undoes when it is gone.
-            let undone =
-                tokio::time::timeout(self.config.timeout(), sqlx::raw_sql("ROLLBACK").execute(&mut conn)).await;
+            // A statement that was cancelled may have left a scope locked by the session.
+            let undo = sqlx::raw_sql("ROLLBACK; SELECT pg_advisory_unlock_all()").execute(&mut conn);
+            let undone = tokio::time::timeout(self.config.timeout(), undo).await;
             if matches!(undone, Ok(Ok(_))) {
                 self.conn = Some(conn);
             }

@@ -91,6 +91,7 @@ CREATE TABLE @.waiting (
     ord    bigint NOT NULL,
     usr    text COLLATE "C" NOT NULL,
     denied boolean NOT NULL,
+    cap    bigint NOT NULL,
     PRIMARY KEY (scope, ord)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX waiting_denied ON @.waiting (scope, usr, ord) WHERE denied;
@@ -285,6 +286,51 @@ BEGIN
     RETURN QUERY
     SELECT n, coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint
     FROM unnest(names) n;
+END $$;
+
+-- Of each user the next task that was denied in a scope, users in order, up to the first task that has room in its other
+-- scopes. One that somebody else works in counts as free; it is locked for a moment only, else whoever looks at many would
+-- hold them all.
+CREATE FUNCTION @.lanes(a_scope text, a_usr text, a_ord bigint, a_most bigint)
+RETURNS TABLE (id text, usr text, ord bigint, cap bigint, fits boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    seed constant bigint := '@.waiting'::regclass::oid::bigint;
+    u text := a_usr;
+    f bigint := a_ord;
+    w record;
+    o record;
+    n bigint;
+    good boolean;
+BEGIN
+    FOR i IN 1..a_most LOOP
+        SELECT t.id, x.usr, x.ord, x.cap INTO w FROM @.waiting x JOIN @.task t ON t.ord = x.ord
+            WHERE x.scope = a_scope AND x.denied AND (x.usr, x.ord) > (u, f) ORDER BY x.usr, x.ord LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+        good := true;
+        FOR o IN SELECT x.cap, x.scope, hashtextextended(x.scope, seed) AS k FROM @.waiting x
+            WHERE x.ord = w.ord AND x.scope <> a_scope LOOP
+            IF pg_try_advisory_lock(o.k) THEN
+                n := (SELECT l.place + 1 FROM @.slot l WHERE l.scope = o.scope ORDER BY l.place DESC LIMIT 1);
+                PERFORM pg_advisory_unlock(o.k);
+                good := good AND coalesce(n, 0) < o.cap;
+            END IF;
+        END LOOP;
+        id := w.id;
+        usr := w.usr;
+        ord := w.ord;
+        cap := w.cap;
+        fits := good;
+        RETURN NEXT;
+        IF good THEN
+            RETURN;
+        END IF;
+        u := w.usr;
+        f := 9223372036854775807;
+    END LOOP;
 END $$;
 
 -- Holds due tasks, oldest first; never waits for those that somebody else holds.

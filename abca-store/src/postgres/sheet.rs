@@ -101,7 +101,7 @@ tables! {
     /// Slots that pass from a task that gives them back to one that takes them.
     Passed { scope: String, from: i64, to: i64, cap: i64 }
     Taken { scope: String, ord: i64, cap: i64 }
-    Waiting { scope: String, ord: i64, usr: String, denied: bool }
+    Waiting { scope: String, ord: i64, usr: String, denied: bool, cap: i64 }
     /// Places in queues that were given up.
     Waited { scope: String, ord: i64 }
     /// Tasks of which no wake-up counts any more.
@@ -229,7 +229,7 @@ impl Columns {
         )?;
         part(
             self.waiting.is_empty(),
-            "w AS (INSERT INTO @.waiting (scope, ord, usr, denied) SELECT * FROM unnest(#) \
+            "w AS (INSERT INTO @.waiting (scope, ord, usr, denied, cap) SELECT * FROM unnest(#) \
              ON CONFLICT (scope, ord) DO UPDATE SET denied = excluded.denied)",
             &mut |d| self.waiting.take(d),
         )?;
@@ -427,6 +427,8 @@ impl Columns {
         to.ord.push(order);
         to.usr.push(row.user().as_str().to_owned());
         to.denied.push(denied);
+        let caps = row.limits().iter().filter(|l| l.scope == *scope).map(|l| i64::from(l.cap));
+        to.cap.push(caps.min().unwrap_or(i64::MAX));
     }
 
     pub(super) fn push_waited(&mut self, scope: &SlotScope, order: u64) {

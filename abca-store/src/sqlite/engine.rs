@@ -274,7 +274,7 @@ impl Engine for Lite {
                    WHERE w.scope = ?1 AND w.denied = 1 AND (w.user, w.ord) > (?2, ?3) ORDER BY w.user, w.ord LIMIT ?4 + 0";
         rows(&self.conn, "commit", sql, params![scope.0, after.0, after.1, CANDIDATES], |r| {
             let user = text(r, "commit", 1)?.to_owned();
-            Ok(Candidate { id: task_id("commit", r)?, user, order: unsigned(number(r, "commit", 2)?) })
+            Ok(Candidate { id: task_id("commit", r)?, user, order: unsigned(number(r, "commit", 2)?), elsewhere: None })
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use abca_core::id::WorkerId;
-use abca_core::store::{ClaimQuery, TaskRow};
+use abca_core::store::{ClaimQuery, Slots, TaskRow};
 use abca_core::task::{SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp, UserId};
 
@@ -86,7 +86,7 @@ impl<E: Engine> Transaction<'_, E> {
         loop {
             let batch = self.engine.denied(scope, &after).await?;
             let mut over = batch.is_empty();
-            for Candidate { id, user: owner, order } in batch {
+            for Candidate { id, user: owner, order, elsewhere } in batch {
                 if (owner.as_str(), i64::try_from(order).unwrap_or(i64::MAX)) <= (after.0.as_str(), after.1) {
                     // Of a lane that has no more room.
                     continue;
@@ -99,6 +99,13 @@ impl<E: Engine> Transaction<'_, E> {
                     (lane, ahead) = (Some(owner.clone()), 0);
                 }
                 after = (owner, i64::try_from(order).unwrap_or(i64::MAX));
+                if let Some(cap) = elsewhere {
+                    if (cap as usize).saturating_sub(self.scopes.holders(scope)) <= woken {
+                        return Ok(());
+                    }
+                    after.1 = i64::MAX;
+                    continue;
+                }
                 let Some(row) = self.look_at(id).await? else { continue };
                 let scopes = row.limits().iter().map(|l| l.scope.clone()).collect();
                 self.glance(scopes).await?;
