@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use abca_core::store::SignalOutcome;
-use abca_core::task::{Decision, SignalKind, Verdict, decide};
+use abca_core::store::{SignalOutcome, TaskRow};
+use abca_core::task::{Decision, Verdict, decide};
 use stateright::{Model, Property};
 
 use super::drain::Drain;
 use super::fixtures::{at, backend};
+use super::memory::Memory;
 use super::properties;
-use super::sessions::{result, session};
+use super::rows::{Detail, Row};
 use super::workers::mishaps;
 use super::world::{Bounds, Guards, Process, World};
 
@@ -51,11 +52,15 @@ pub enum Action {
     Tick,
 }
 
-/// A word that may be sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a task is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Word {
     Registered(usize),
-    Result(usize),
+    Result(usize, Verdict),
+    /// A report that comes past the gate.
+    LateResult(usize),
+    Exited(usize),
+    Cancel,
     Ask(usize),
     Answer,
 }
@@ -65,24 +70,39 @@ pub struct Race {
     pub bounds: Bounds,
     pub guards: Guards,
     pub drain: Arc<Drain>,
+    pub memory: Arc<Memory>,
 }
 
 impl Race {
     pub fn new(bounds: Bounds, guards: Guards) -> Self {
-        Self { bounds, guards, drain: Arc::default() }
+        Self { bounds, guards, drain: Arc::default(), memory: Arc::default() }
+    }
+
+    /// The row, as it is known.
+    pub fn row(&self, row: TaskRow) -> Row {
+        self.memory.row(row, self.detail())
+    }
+
+    pub const fn detail(&self) -> Detail {
+        Detail { timers: self.bounds.timers, words: self.bounds.repeats > 0 }
+    }
+
+    /// Whether whoever took it now would only wait.
+    fn is_idle(&self, row: &Row, now: u64) -> bool {
+        let waits = || matches!(decide(row.snapshot(), &[], &backend(), at(now)), Decision::Wait { .. });
+        self.memory.idle.get((row.id(), now), waits)
     }
 
     fn claimable(&self, w: &World, t: usize) -> bool {
-        let row = &w.rows[t].row;
-        if row.is_terminal() {
+        if w.rows[t].is_terminal() {
             return false;
         }
         if self.bounds.timers {
+            let row = &w.rows[t].row;
             return row.is_due(at(w.now)) || (row.lease.is_some() && (w.steals > 0 || !w.is_held(t)));
         }
         // Whoever would only wait changes nothing but fences others, which allows less, not more.
-        let idle = || matches!(decide(&row.snapshot, &[], &backend(), at(w.now)), Decision::Wait { .. });
-        (w.steals > 0 || !w.is_driven(t)) && !idle()
+        (w.steals > 0 || !w.is_driven(t)) && !self.is_idle(&w.rows[t], w.now)
     }
 }
 
@@ -91,7 +111,7 @@ impl Model for Race {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(&self.bounds, self.guards)]
+        vec![World::new(&self.bounds, self.guards, |row| self.row(row))]
     }
 
     fn actions(&self, w: &World, actions: &mut Vec<Action>) {
@@ -112,16 +132,15 @@ impl Model for Race {
         }
         for (t, row) in w.rows.iter().enumerate() {
             self.session_actions(w, t, actions);
-            let cancels = w.cancels.iter().filter(|c| **c).count();
-            if !row.snapshot().task.status.is_terminal() && !w.cancels[t] && cancels < usize::from(self.bounds.cancels)
-            {
+            let cancels = w.told.iter().filter(|t| t.cancelled).count();
+            if !row.is_terminal() && !w.told[t].cancelled && cancels < usize::from(self.bounds.cancels) {
                 actions.push(Action::Cancel(t));
             }
-            if w.gates[t] == (true, false) {
+            if w.told[t].gate == (true, false) {
                 actions.push(Action::Answer(t));
             }
         }
-        if w.now < self.bounds.ticks && w.rows.iter().any(|r| !r.row.is_terminal()) {
+        if w.now < self.bounds.ticks && w.rows.iter().any(|r| !r.is_terminal()) {
             actions.push(Action::Tick);
         }
     }
@@ -141,8 +160,7 @@ impl Model for Race {
             }
             Action::Report(t, a, verdict) => {
                 self.count_late(&mut w, t, a, false);
-                let outcome =
-                    self.signal(&mut w, t, &format!("result/{a}"), result(t, a, verdict), Some(session(t, a)));
+                let outcome = self.signal(&mut w, t, Word::Result(a, verdict));
                 w.sessions[t][a].reported = true;
                 if outcome != SignalOutcome::Accepted {
                     w.sessions[t][a].process = Process::Gone;
@@ -151,34 +169,37 @@ impl Model for Race {
             Action::LateReport(t, a) => {
                 w.late -= 1;
                 w.sessions[t][a].reported = true;
-                self.signal(&mut w, t, &format!("result/{a}"), result(t, a, Verdict::Succeeded), None);
+                self.signal(&mut w, t, Word::LateResult(a));
             }
             Action::Propose(t, a) => w.sessions[t][a].proposed = true,
             Action::Die(t, a) => w.sessions[t][a].process = Process::Gone,
             Action::Ring(t, a) => {
                 self.count_late(&mut w, t, a, true);
                 w.sessions[t][a].rang = true;
-                self.signal(
-                    &mut w,
-                    t,
-                    &format!("exited/{a}"),
-                    SignalKind::SessionExited { session: session(t, a) },
-                    None,
-                );
+                self.signal(&mut w, t, Word::Exited(a));
             }
             Action::Cancel(t) => {
-                let outcome = self.signal(&mut w, t, "cancel", SignalKind::Cancel { by: "ann".to_owned() }, None);
-                w.cancels[t] = outcome == SignalOutcome::Accepted;
+                let outcome = self.signal(&mut w, t, Word::Cancel);
+                w.told[t].cancelled = outcome == SignalOutcome::Accepted;
             }
-            Action::AskHuman(t, a) => self.ask(&mut w, t, a),
-            Action::Answer(t) => self.answer(&mut w, t),
-            Action::Repeat(t, word) => self.repeat(&mut w, t, word),
+            Action::AskHuman(t, a) => {
+                w.told[t].gate.0 = true;
+                self.signal(&mut w, t, Word::Ask(a));
+            }
+            Action::Answer(t) => {
+                w.told[t].gate.1 = true;
+                self.signal(&mut w, t, Word::Answer);
+            }
+            Action::Repeat(t, word) => {
+                w.repeats -= 1;
+                self.signal(&mut w, t, word);
+            }
             Action::Tick => w.now += 1,
         }
         self.let_in(&mut w);
         // Workers are alike: order them by what they are at.
         w.jobs.sort_by_key(|j| {
-            j.as_ref().map_or((u64::MAX, false), |j| (j.print, w.rows[j.task].snapshot().epoch == j.snapshot.epoch))
+            j.as_ref().map_or((u64::MAX, false), |j| (j.print, w.rows[j.task].epoch() == j.row.epoch()))
         });
         Some(w)
     }

@@ -1,12 +1,14 @@
 //! What must always hold, and what must be possible.
 
 use abca_core::compute::SessionView;
-use abca_core::task::{Decision, Observation, SessionRecord, SlotLimit, SlotScope, TaskStatus, decide};
+use abca_core::store::TaskRow;
+use abca_core::task::{Decision, Observation, SessionRecord, SlotScope, TaskStatus, decide};
 use stateright::Property;
 
 use super::fixtures::{at, backend};
 use super::machine::Race;
-use super::world::{Breach, Process, Row, World};
+use super::rows::{Row, holders};
+use super::world::{Breach, Process, Session, World};
 
 pub const ONE_END: &str = "at most one end, and nothing after it";
 pub const SLOTS: &str = "a slot is held exactly in the states that hold one";
@@ -64,18 +66,13 @@ fn rows(w: &World, holds: impl Fn(usize, &Row) -> bool) -> bool {
     w.rows.iter().enumerate().all(|(t, row)| holds(t, row))
 }
 
-fn status(row: &Row) -> TaskStatus {
-    row.snapshot().task.status
-}
-
 fn any(w: &World, wanted: TaskStatus) -> bool {
-    w.rows.iter().any(|r| status(r) == wanted)
+    w.rows.iter().any(|r| r.status == wanted)
 }
 
 /// Whether somebody comes to a task that nobody holds, no later than it wants: whatever its worker found out last, and
 /// forgot with its lease.
-fn is_awaited(row: &Row, now: u64) -> bool {
-    let row = &row.row;
+fn is_awaited(row: &TaskRow, now: u64) -> bool {
     if row.is_terminal() || row.lease.is_some() {
         return true;
     }
@@ -106,29 +103,25 @@ fn is_awaited(row: &Row, now: u64) -> bool {
 pub fn all() -> Vec<Property<Race>> {
     vec![
         Property::always(ONE_END, |_: &Race, w: &World| {
-            w.breach != Some(Breach::ChangedAfterEnd)
-                && rows(w, |t, row| u8::from(status(row).is_terminal()) == w.ends[t])
+            w.breach != Some(Breach::ChangedAfterEnd) && rows(w, |t, row| u8::from(row.is_terminal()) == w.told[t].ends)
         }),
-        Property::always(SLOTS, |_: &Race, w: &World| {
-            rows(w, |_, row| status(row).holds_slots() != row.snapshot().held.is_empty())
-        }),
-        Property::always(CAP, |_: &Race, w: &World| {
-            let holders = |scope: &SlotScope| w.rows.iter().filter(|r| r.snapshot().held.contains(scope)).count();
-            let caps = |l: &SlotLimit| holders(&l.scope) <= l.cap as usize;
-            w.rows.iter().all(|r| r.row.limits().iter().all(caps))
+        Property::always(SLOTS, |_: &Race, w: &World| rows(w, |_, row| row.status.holds_slots() == row.holds_slots())),
+        Property::always(CAP, |m: &Race, w: &World| {
+            let (system, users) = holders(&w.rows);
+            system <= m.bounds.system as usize && users <= m.bounds.cap as usize
         }),
         Property::always(FIFO, |_: &Race, w: &World| w.breach != Some(Breach::Overtaken)),
         Property::always(NO_ORPHAN, |m: &Race, w: &World| {
             // Without tombstones a late start may still begin a session; the gate keeps it from doing anything.
             !m.bounds.tombstones
                 || rows(w, |t, row| {
-                    !status(row).is_terminal() || w.unconfirmed[t] || !w.sessions[t].iter().any(|s| s.runs())
+                    !row.is_terminal() || w.told[t].unconfirmed || !w.sessions[t].iter().any(|s| s.runs())
                 })
         }),
         Property::always(NO_WORK, |_: &Race, w: &World| {
             rows(w, |t, row| {
-                !status(row).is_terminal()
-                    || w.unconfirmed[t]
+                !row.is_terminal()
+                    || w.told[t].unconfirmed
                     || w.sessions[t].iter().all(|s| s.process != Process::Working)
             })
         }),
@@ -145,42 +138,44 @@ pub fn all() -> Vec<Property<Race>> {
         Property::always(OWN_WORD, |_: &Race, w: &World| w.breach != Some(Breach::OwnWordForgotten)),
         Property::always(TABLE, |_: &Race, w: &World| w.breach != Some(Breach::RefusedChange)),
         Property::always(LOOK_AHEAD, |_: &Race, w: &World| w.breach != Some(Breach::LookedAheadWrongly)),
-        Property::always(INBOX, |_: &Race, w: &World| {
-            rows(w, |_, row| {
-                !status(row).is_terminal() || (row.snapshot().signals.is_empty() && row.snapshot().owed.is_empty())
-            })
-        }),
+        Property::always(INBOX, |_: &Race, w: &World| rows(w, |_, row| !row.is_terminal() || !row.open)),
         Property::always(CANCEL, |_: &Race, w: &World| {
-            rows(w, |t, row| !status(row).is_terminal() || !w.cancels[t] || status(row) == TaskStatus::Cancelled)
+            rows(w, |t, row| !row.is_terminal() || !w.told[t].cancelled || row.status == TaskStatus::Cancelled)
         }),
-        Property::always(WAKES, |m: &Race, w: &World| !m.bounds.timers || rows(w, |_, row| is_awaited(row, w.now))),
-        Property::always(ASKED, |_: &Race, w: &World| w.asks.iter().all(|asks| *asks <= 1)),
+        Property::always(WAKES, |m: &Race, w: &World| {
+            let awaited = |row: &Row| m.memory.awaited.get((row.id(), w.now), || is_awaited(&row.row, w.now));
+            !m.bounds.timers || rows(w, |_, row| awaited(row))
+        }),
+        Property::always(ASKED, |_: &Race, w: &World| w.told.iter().all(|t| t.asks <= 1)),
         Property::always(DELIVERED, |m: &Race, w: &World| {
             rows(w, |t, row| {
                 let proposed = w.sessions[t].iter().any(|s| s.proposed);
-                let lost = matches!(status(row), TaskStatus::Failed | TaskStatus::TimedOut);
+                let lost = matches!(row.status, TaskStatus::Failed | TaskStatus::TimedOut);
                 // A session's own judgement stands, and so does the end of what nobody could ask about.
-                let excused = w.unanswered[t] || w.unconfirmed[t] || m.bounds.verdicts;
-                (!lost || !proposed || excused) && (!w.inferred[t] || proposed)
+                let excused = w.told[t].unanswered || w.told[t].unconfirmed || m.bounds.verdicts;
+                (!lost || !proposed || excused) && (!w.told[t].inferred || proposed)
             })
         }),
         Property::always(ENDS, |m: &Race, w: &World| w.breach.is_some() || m.drain.ends(m, w)),
-        Property::sometimes(COMPLETES, |_: &Race, w: &World| rows(w, |_, row| status(row) == TaskStatus::Completed)),
-        Property::sometimes(FAILS, |_: &Race, w: &World| any(w, TaskStatus::Failed)),
-        Property::sometimes(TIMES_OUT, |_: &Race, w: &World| any(w, TaskStatus::TimedOut)),
-        Property::sometimes(IS_CANCELLED, |_: &Race, w: &World| any(w, TaskStatus::Cancelled)),
-        Property::sometimes(INFERS, |_: &Race, w: &World| w.inferred.contains(&true)),
-        Property::sometimes(AWAITS, |_: &Race, w: &World| any(w, TaskStatus::AwaitingApproval)),
-        Property::sometimes(QUEUES, |_: &Race, w: &World| any(w, TaskStatus::Queued)),
-        Property::sometimes(AGAIN, |_: &Race, w: &World| {
-            w.sessions.iter().any(|s| s.iter().skip(1).any(|s| s.process == Process::Working))
+        // Each is looked for until it is found.
+        Property::sometimes(COMPLETES, |m: &Race, w: &World| {
+            m.memory.first(0, || rows(w, |_, row| row.status == TaskStatus::Completed))
+        }),
+        Property::sometimes(FAILS, |m: &Race, w: &World| m.memory.first(1, || any(w, TaskStatus::Failed))),
+        Property::sometimes(TIMES_OUT, |m: &Race, w: &World| m.memory.first(2, || any(w, TaskStatus::TimedOut))),
+        Property::sometimes(IS_CANCELLED, |m: &Race, w: &World| m.memory.first(3, || any(w, TaskStatus::Cancelled))),
+        Property::sometimes(INFERS, |m: &Race, w: &World| m.memory.first(4, || w.told.iter().any(|t| t.inferred))),
+        Property::sometimes(AWAITS, |m: &Race, w: &World| m.memory.first(5, || any(w, TaskStatus::AwaitingApproval))),
+        Property::sometimes(QUEUES, |m: &Race, w: &World| m.memory.first(6, || any(w, TaskStatus::Queued))),
+        Property::sometimes(AGAIN, |m: &Race, w: &World| {
+            let again = |s: &[Session]| s.iter().skip(1).any(|s| s.process == Process::Working);
+            m.memory.first(7, || w.sessions.iter().any(|s| again(s)))
         }),
         Property::sometimes(LATE_START, |m: &Race, w: &World| {
-            // Where the backend refuses it, there is nothing to find.
-            m.bounds.tombstones || w.sessions.iter().flatten().any(|s| s.tomb && s.runs())
+            m.memory.first(8, || w.sessions.iter().flatten().any(|s| s.tomb && s.runs()))
         }),
-        Property::sometimes(ZOMBIE, |_: &Race, w: &World| {
-            w.jobs.iter().flatten().any(|j| j.snapshot.epoch != w.rows[j.task].snapshot().epoch)
+        Property::sometimes(ZOMBIE, |m: &Race, w: &World| {
+            m.memory.first(9, || w.jobs.iter().flatten().any(|j| j.row.epoch() != w.rows[j.task].epoch()))
         }),
     ]
 }

@@ -4,19 +4,17 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use abca_core::compute::SessionView;
 use abca_core::id::WorkerId;
-use abca_core::store::{Commit, CommitVerdict, LeaseChange, Release};
-use abca_core::task::{
-    Change, Decision, Delivery, Effect, EffectKind, Failure, FailureReason, Observation, Query, SlotChange, Snapshot,
-    TaskStatus, Verdict, apply, decide,
-};
-use abca_core::{SessionId, Timestamp};
+use abca_core::store::{Commit, CommitVerdict, LeaseChange, Release, TaskRow};
+use abca_core::task::{Change, Decision, Effect, EffectKind, Observation, Query, SlotChange, apply, decide};
 
-use super::fixtures::{at, backend, prepared, report, task_id};
+use super::fixtures::{at, backend, task_id};
+use super::jobs::{Job, Seen};
 use super::machine::{Luck, Race};
+use super::memory::Next;
 use super::print;
-use super::world::{Breach, Job, Process, Row, Taken, World};
+use super::rows::{Others, Row, Taken};
+use super::world::{Breach, Process, Told, World};
 
 /// How else than well a step may go.
 pub fn mishaps(next: &Decision) -> &'static [Luck] {
@@ -30,233 +28,203 @@ pub fn mishaps(next: &Decision) -> &'static [Luck] {
     }
 }
 
+/// What came of a commit.
+#[derive(Debug)]
+pub struct Committed {
+    row: Row,
+    next: Next,
+    /// What the world is told by it.
+    told: Told,
+    /// It was applied, and took slots.
+    took: bool,
+    breach: Option<Breach>,
+}
+
 impl Race {
     pub fn claim(&self, w: &mut World, t: usize) {
         let stolen = if self.bounds.timers { w.is_held(t) && !w.rows[t].row.is_due(at(w.now)) } else { w.is_driven(t) };
         w.steals -= u8::from(stolen);
-        w.rows[t].change(|row| row.claim(WorkerId::from_parts(at(0), 1), at(w.now + 1)));
-        let snapshot = Arc::new(w.rows[t].snapshot().clone());
+        let before = &w.rows[t];
+        let (row, next) = self.memory.claims.get((before.id(), w.now), || {
+            let mut row = TaskRow::clone(&before.row);
+            row.claim(WorkerId::from_parts(at(0), 1), at(w.now + 1));
+            let row = self.row(row);
+            (row.clone(), self.decided(t, row, Vec::new(), w.now))
+        });
+        w.rows[t] = row;
         let idle = w.jobs.iter().position(Option::is_none).expect("a worker is idle");
-        w.jobs[idle] = self.decided(t, snapshot, Vec::new(), w.now);
+        w.jobs[idle] = next;
     }
 
     pub fn act(&self, w: &mut World, k: usize, luck: Luck) {
         if luck != Luck::Good {
             w.faults -= 1;
         }
-        let job = Job::clone(&w.jobs[k].take().expect("only busy workers act"));
-        let next = match job.next.clone() {
-            Decision::Wait { until } => {
-                self.release(w, &job, until);
+        let job = w.jobs[k].take().expect("only busy workers act");
+        w.jobs[k] = match &job.next {
+            Decision::Wait { .. } => {
+                self.release(w, &job);
                 None
             }
-            Decision::Commit(change) => self.commit(w, job, *change, luck),
-            Decision::Ask(Query::Prepare) => Some((job, prepare(luck))),
-            Decision::Ask(Query::Observe(id)) => {
-                let seen = observe(w, id, luck);
-                Some((job, seen))
-            }
-            Decision::Ask(Query::Delivered(id)) => {
-                let seen = self.delivered(w, id, luck);
-                Some((job, seen))
+            Decision::Commit(change) => self.commit(w, &job, change, luck),
+            Decision::Ask(Query::Prepare) => self.answered(&job, prepare(luck), w.now),
+            Decision::Ask(Query::Observe(_)) => self.answered(&job, observe(w, &job, luck), w.now),
+            Decision::Ask(Query::Delivered(_)) => {
+                let seen = self.delivered(w, &job, luck);
+                self.answered(&job, seen, w.now)
             }
             Decision::Run(effect) => {
-                let seen = self.run(w, &effect, luck);
-                Some((job, seen))
+                let seen = self.run(w, &job, &effect.kind, luck);
+                self.answered(&job, seen, w.now)
             }
-        }
-        .map(|(mut job, seen)| {
-            job.observations.extend(seen);
-            (job.task, job.snapshot, job.observations)
-        });
-        if let Some((task, snapshot, observations)) = next {
-            w.jobs[k] = self.decided(task, snapshot, observations, w.now);
-        }
-    }
-
-    /// What a worker does next; nothing when it waits, and giving a lease back is not looked at.
-    fn decided(
-        &self,
-        task: usize,
-        snapshot: Arc<Snapshot>,
-        observations: Vec<Observation>,
-        now: u64,
-    ) -> Option<Arc<Job>> {
-        let next = decide(&snapshot, &observations, &backend(), at(now));
-        if matches!(next, Decision::Wait { .. }) && !self.bounds.timers {
-            return None;
-        }
-        let mut job = Job { task, snapshot, observations, next, decided: now, applied: false, print: 0 };
-        job.seal();
-        Some(Arc::new(job))
+        };
     }
 
     /// A worker that waits gives its lease back, with the moment that it waits for.
-    fn release(&self, w: &mut World, job: &Job, due: Option<Timestamp>) {
-        let now = w.rows[job.task].snapshot();
-        let epoch = if self.guards.fence { job.snapshot.epoch } else { now.epoch };
-        let expect_revision = if self.guards.timer { job.snapshot.revision } else { now.revision };
-        let release = Release { task: task_id(job.task), epoch, expect_revision, due };
-        w.rows[job.task].change(|row| row.release(&release));
+    fn release(&self, w: &mut World, job: &Job) {
+        let before = &w.rows[job.task];
+        w.rows[job.task] = self.memory.releases.get((before.id(), job.id), || {
+            let Decision::Wait { until: due } = job.next else { return before.clone() };
+            let (read, now) = (job.row.snapshot(), before.snapshot());
+            let epoch = if self.guards.fence { read.epoch } else { now.epoch };
+            let expect_revision = if self.guards.timer { read.revision } else { now.revision };
+            let mut row = TaskRow::clone(&before.row);
+            row.release(&Release { task: task_id(job.task), epoch, expect_revision, due });
+            self.row(row)
+        });
     }
 
     /// As the driver: what would only wait after a commit gives the lease back with it.
     fn lease(&self, job: &Job, change: &Change) -> LeaseChange {
-        let after = apply(&job.snapshot, change);
+        if !self.bounds.timers {
+            return LeaseChange::Keep;
+        }
+        let after = apply(job.row.snapshot(), change);
         match decide(&after, &[], &backend(), at(job.decided)) {
-            Decision::Wait { until } if self.bounds.timers => LeaseChange::Release { due: until },
-            Decision::Wait { .. } | Decision::Ask(_) | Decision::Run(_) | Decision::Commit(_) => LeaseChange::Keep,
+            Decision::Wait { until } => LeaseChange::Release { due: until },
+            Decision::Ask(_) | Decision::Run(_) | Decision::Commit(_) => LeaseChange::Keep,
         }
     }
 
     /// What the forge shows, when it answers.
-    fn delivered(&self, w: &mut World, session: SessionId, luck: Luck) -> Option<Observation> {
-        let (t, _) = w.find(&session);
-        let proposed = self.guards.asks && w.sessions[t].iter().any(|s| s.proposed);
-        let delivery = match luck {
-            Luck::Good if proposed => Delivery::Proposed(Box::new(report(Verdict::Succeeded))),
-            Luck::Good => Delivery::Nothing,
+    fn delivered(&self, w: &mut World, job: &Job, luck: Luck) -> Seen {
+        match luck {
+            Luck::Good if self.guards.asks && w.sessions[job.task].iter().any(|s| s.proposed) => Seen::Proposed,
+            Luck::Good => Seen::NothingProposed,
             Luck::Bad | Luck::Worse | Luck::Lost => {
-                w.unanswered[t] = true;
-                Delivery::NoAnswer { message: "no".to_owned() }
+                w.told[job.task].unanswered = true;
+                Seen::NoAnswer
             }
-        };
-        Some(Observation::Delivered { session, delivery })
+        }
     }
 
-    fn run(&self, w: &mut World, effect: &Effect, luck: Luck) -> Option<Observation> {
-        let id = print::target(&effect.kind).clone();
-        let (t, a) = w.find(&id);
-        let s = &mut w.sessions[t][a];
-        let failed =
-            |retryable| Some(Observation::StartFailed { session: id.clone(), message: "no".to_owned(), retryable });
-        match (&effect.kind, luck) {
-            (EffectKind::StartSession { .. }, Luck::Bad) => failed(true),
-            (EffectKind::StartSession { .. }, Luck::Worse) => failed(false),
+    fn run(&self, w: &mut World, job: &Job, effect: &EffectKind, luck: Luck) -> Seen {
+        let s = &mut w.sessions[job.task][job.about()];
+        match (effect, luck) {
+            (EffectKind::StartSession { .. }, Luck::Bad) => Seen::NotStarted { retryable: true },
+            (EffectKind::StartSession { .. }, Luck::Worse) => Seen::NotStarted { retryable: false },
             (EffectKind::StartSession { .. }, Luck::Good | Luck::Lost) => {
                 if s.tomb && self.bounds.tombstones {
-                    return failed(true);
+                    return Seen::NotStarted { retryable: true };
                 }
                 if s.process == Process::No || (s.tomb && s.process == Process::Gone) {
                     s.process = Process::Up;
                     s.starts += 1;
                 }
-                if luck == Luck::Lost { failed(true) } else { Some(Observation::Started(id.clone())) }
+                if luck == Luck::Lost { Seen::NotStarted { retryable: true } } else { Seen::Started }
             }
             (EffectKind::StopSession { .. }, Luck::Good) => {
                 if self.guards.stop && (self.guards.tombstone || s.process != Process::No) {
                     s.tomb = true;
                     s.process = Process::Gone;
                 }
-                Some(Observation::Stopped(id))
+                Seen::Stopped
             }
-            (EffectKind::StopSession { .. }, Luck::Bad | Luck::Worse | Luck::Lost) => {
-                Some(Observation::StopFailed { session: id, message: "no".to_owned() })
-            }
+            (EffectKind::StopSession { .. }, Luck::Bad | Luck::Worse | Luck::Lost) => Seen::NotStopped,
         }
     }
 
-    fn commit(&self, w: &mut World, mut job: Job, change: Change, luck: Luck) -> Option<(Job, Option<Observation>)> {
+    fn commit(&self, w: &mut World, job: &Arc<Job>, change: &Change, luck: Luck) -> Next {
         let t = job.task;
-        let before = w.rows[t].clone();
-        let expired = job.snapshot.epoch != before.snapshot().epoch;
-        let stale = job.snapshot.revision != before.snapshot().revision;
-        let epoch = if self.guards.fence { job.snapshot.epoch } else { before.snapshot().epoch };
-        let expect_revision = if self.guards.cas { job.snapshot.revision } else { before.snapshot().revision };
+        // Only who takes slots looks at what others have.
+        let takes = matches!(change.slots, SlotChange::Acquire(_));
+        let others = if takes { Others::of(&w.rows, t) } else { Others::default() };
+        let key = (w.rows[t].id(), job.id, others, luck == Luck::Lost, w.now);
+        let done =
+            self.memory.commits.get(key, || Arc::new(self.committed(&w.rows[t], job, change, others, luck, w.now)));
+        w.rows[t] = done.row.clone();
+        w.told[t].add(done.told);
+        if let Some(breach) = done.breach {
+            w.note(breach);
+        }
+        if done.took && others.overtaken_by(&done.row) {
+            w.note(Breach::Overtaken);
+        }
+        done.next.clone()
+    }
+
+    fn committed(&self, on: &Row, job: &Job, change: &Change, others: Others, luck: Luck, now: u64) -> Committed {
+        let t = job.task;
+        let (read, before) = (job.row.snapshot(), on.snapshot());
         let commit_id = print::of(|h| {
-            (job.snapshot.revision, job.snapshot.epoch).hash(h);
+            (read.revision, read.epoch).hash(h);
             print::decision(&job.next, h);
         });
-        let lease = self.lease(&job, &change);
         let commit = Commit {
             task: task_id(t),
-            expect_revision,
-            epoch,
+            expect_revision: if self.guards.cas { read.revision } else { before.revision },
+            epoch: if self.guards.fence { read.epoch } else { before.epoch },
             commit_id: u128::from(commit_id),
-            change,
-            lease,
+            change: change.clone(),
+            lease: self.lease(job, change),
             now: at(job.decided),
         };
-        let others = w.rows.clone();
-        let slots = Taken { rows: &others, cap: self.guards.cap };
-        let verdict = w.rows[t].change(|row| {
-            if !self.guards.idempotence {
-                row.commits.clear();
-            }
-            row.commit(&commit, &slots)
-        });
-        let change = commit.change;
+        let mut row = TaskRow::clone(&on.row);
+        if !self.guards.idempotence {
+            row.commits.clear();
+        }
+        let verdict = row.commit(&commit, &Taken::new(others, &on.row, self.guards.cap));
+        let looked_ahead = apply(before, change) == row.snapshot;
+        let applied = matches!(verdict, Ok(CommitVerdict::Applied(_)));
+        if applied && change.slots == SlotChange::Release && !self.guards.release {
+            row.snapshot.held.clone_from(&before.held);
+        }
+        let row = self.row(row);
+        let mut done = Committed { row: row.clone(), next: None, told: Told::default(), took: false, breach: None };
+        // The same lease goes on from what is there now.
+        let go_on = |observations| self.decided(t, row, observations, now);
         match verdict {
-            Err(_) => {
-                w.note(Breach::RefusedChange);
-                None
+            Err(_) => done.breach = Some(Breach::RefusedChange),
+            Ok(CommitVerdict::Fenced) => {}
+            Ok(CommitVerdict::SlotDenied(scope)) => {
+                let mut observations = job.observations.clone();
+                observations.push(Observation::SlotDenied(scope));
+                done.next = self.decided(t, job.row.clone(), observations, now);
             }
-            Ok(CommitVerdict::Fenced) => None,
-            Ok(CommitVerdict::SlotDenied(scope)) => Some((job, Some(Observation::SlotDenied(scope)))),
             Ok(CommitVerdict::Stale) => {
-                if job.applied {
-                    w.note(Breach::OwnWordForgotten);
-                }
-                // As the driver: the same lease goes on from what is there now.
-                job.observations.retain(keeps);
-                job.snapshot = Arc::new(w.rows[t].snapshot().clone());
-                Some((job, None))
+                done.breach = job.applied.then_some(Breach::OwnWordForgotten);
+                done.next = go_on(job.observations.iter().filter(|o| keeps(o)).cloned().collect());
             }
-            Ok(CommitVerdict::AlreadyApplied) if lease != LeaseChange::Keep => None,
-            Ok(CommitVerdict::AlreadyApplied) => {
-                job.observations.clear();
-                job.snapshot = Arc::new(w.rows[t].snapshot().clone());
-                Some((job, None))
-            }
+            Ok(CommitVerdict::AlreadyApplied) if commit.lease != LeaseChange::Keep => {}
+            Ok(CommitVerdict::AlreadyApplied) => done.next = go_on(Vec::new()),
             Ok(CommitVerdict::Applied(_)) => {
-                self.applied(w, t, &before.row.snapshot, &change, (expired, stale));
+                done.took = matches!(change.slots, SlotChange::Acquire(_));
+                done.told = Told::by(&before.task, change);
+                let breaches = [
+                    (read.epoch != before.epoch, Breach::ExpiredWord),
+                    (read.revision != before.revision, Breach::StaleWord),
+                    (before.task.status.is_terminal(), Breach::ChangedAfterEnd),
+                    (!looked_ahead, Breach::LookedAheadWrongly),
+                ];
+                done.breach = breaches.into_iter().find(|(broken, _)| *broken).map(|(_, breach)| breach);
                 if luck == Luck::Lost {
-                    job.applied = true;
-                    job.seal();
-                    let idle = w.jobs.iter().position(Option::is_none).expect("its own place is free");
-                    w.jobs[idle] = Some(Arc::new(job));
-                    return None;
+                    done.next = Some(self.memory.job(Job { applied: true, ..job.clone() }.seal()));
+                } else if commit.lease == LeaseChange::Keep {
+                    done.next = go_on(Vec::new());
                 }
-                if lease != LeaseChange::Keep {
-                    return None;
-                }
-                job.observations.clear();
-                job.snapshot = Arc::new(w.rows[t].snapshot().clone());
-                Some((job, None))
             }
         }
-    }
-
-    fn applied(&self, w: &mut World, t: usize, before: &Snapshot, change: &Change, (expired, stale): (bool, bool)) {
-        if expired {
-            w.note(Breach::ExpiredWord);
-        }
-        if stale {
-            w.note(Breach::StaleWord);
-        }
-        if before.task.status.is_terminal() {
-            w.note(Breach::ChangedAfterEnd);
-        }
-        if apply(before, change) != *w.rows[t].snapshot() {
-            w.note(Breach::LookedAheadWrongly);
-        }
-        if matches!(change.slots, SlotChange::Acquire(_)) {
-            let order = w.rows[t].row.order;
-            let shares = |r: &Row| *r.row.user() == before.task.user;
-            let waits = |r: &Row| r.row.order < order && r.snapshot().task.status.is_waiting();
-            if w.rows.iter().any(|r| shares(r) && waits(r)) {
-                w.note(Breach::Overtaken);
-            }
-        }
-        if change.slots == SlotChange::Release && !self.guards.release {
-            let held = before.held.clone();
-            w.rows[t].change(|row| row.snapshot.held = held);
-        }
-        let asks = change.task.status == TaskStatus::AwaitingApproval && before.task.status != change.task.status;
-        w.asks[t] += u8::from(asks);
-        w.inferred[t] |= change.task.inferred.is_some();
-        w.unconfirmed[t] |= change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed"));
-        w.ends[t] += change.events.iter().filter(|e| e.event_type.is_terminal()).count() as u8;
+        done
     }
 }
 
@@ -275,24 +243,21 @@ fn keeps(o: &Observation) -> bool {
     }
 }
 
-fn prepare(luck: Luck) -> Option<Observation> {
-    let failure = || Failure::new(FailureReason::Preflight, "no");
-    Some(match luck {
-        Luck::Good => Observation::Prepared(Box::new(prepared())),
-        Luck::Bad | Luck::Lost => Observation::PrepareFailed { failure: failure(), retryable: true },
-        Luck::Worse => Observation::PrepareFailed { failure: failure(), retryable: false },
-    })
+const fn prepare(luck: Luck) -> Seen {
+    match luck {
+        Luck::Good => Seen::Prepared,
+        Luck::Bad | Luck::Lost => Seen::Unprepared { retryable: true },
+        Luck::Worse => Seen::Unprepared { retryable: false },
+    }
 }
 
-fn observe(w: &World, id: SessionId, luck: Luck) -> Option<Observation> {
-    let (t, a) = w.find(&id);
+fn observe(w: &World, job: &Job, luck: Luck) -> Seen {
     if luck != Luck::Good {
-        return Some(Observation::Unseen { session: id, message: "no".to_owned() });
+        return Seen::NoSight;
     }
-    let view = match w.sessions[t][a].process {
-        Process::No => SessionView::Unknown,
-        Process::Up | Process::Working => SessionView::Running { active_at: None },
-        Process::Gone => SessionView::Exited { code: Some(0), signal: None, detail: None },
-    };
-    Some(Observation::Seen { session: id, view })
+    match w.sessions[job.task][job.about()].process {
+        Process::No => Seen::Unknown,
+        Process::Up | Process::Working => Seen::Running,
+        Process::Gone => Seen::Exited,
+    }
 }

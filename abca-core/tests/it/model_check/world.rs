@@ -1,15 +1,16 @@
 //! The state that is explored: the real rows of a store, workers with stale snapshots, sessions, a clock of few ticks.
 
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use abca_core::store::{Slots, Submit, TaskRow};
-use abca_core::task::{Decision, Observation, SlotLimit, SlotScope, Snapshot, TaskSpec};
-use abca_core::{SessionId, UserId};
+use abca_core::UserId;
+use abca_core::store::{Submit, TaskRow};
+use abca_core::task::{Change, SlotLimit, SlotScope, Task, TaskSpec, TaskStatus};
 
-use super::fixtures::{at, limits, task, task_id};
+use super::fixtures::{at, limits, task};
+use super::jobs::Job;
 use super::print;
+use super::rows::Row;
 
 /// What keeps the promises. Each is switched off once, to see that the checker misses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,70 +115,6 @@ pub enum Breach {
     ChangedAfterEnd,
 }
 
-/// A row with the fingerprint of what matters of it.
-#[derive(Clone)]
-pub struct Row {
-    pub row: Arc<TaskRow>,
-    /// What else of it matters, as the bounds say.
-    detail: Detail,
-    print: u64,
-}
-
-/// What of a row matters only in some worlds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Detail {
-    timers: bool,
-    words: bool,
-}
-
-impl Row {
-    fn new(row: TaskRow, detail: Detail) -> Self {
-        let print = print::of(|h| {
-            print::snapshot(&row.snapshot, h);
-            if detail.timers {
-                (row.due, row.lease.map(|l| l.until), row.woken, row.denied).hash(h);
-            }
-            if detail.words {
-                row.seen.hash(h);
-            }
-        });
-        Self { row: Arc::new(row), detail, print }
-    }
-
-    pub fn change<T>(&mut self, f: impl FnOnce(&mut TaskRow) -> T) -> T {
-        let mut row = TaskRow::clone(&self.row);
-        let answer = f(&mut row);
-        *self = Self::new(row, self.detail);
-        answer
-    }
-
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.row.snapshot
-    }
-
-    /// Equal for rows that behave alike.
-    pub const fn print(&self) -> u64 {
-        self.print
-    }
-}
-
-impl fmt::Debug for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s = self.snapshot();
-        let session = s.task.session.as_ref().map(|s| (s.attempt, s.phase));
-        let inbox: Vec<_> = s.signals.iter().map(|x| x.id.as_str()).collect();
-        let owed: Vec<_> = s.owed.iter().map(|o| &o.effect.kind).map(kind).collect();
-        write!(f, "{} rev {} {session:?} inbox {inbox:?} owed {owed:?}", s.task.status, s.revision)
-    }
-}
-
-fn kind(effect: &abca_core::task::EffectKind) -> &'static str {
-    match effect {
-        abca_core::task::EffectKind::StartSession { .. } => "start",
-        abca_core::task::EffectKind::StopSession { .. } => "stop",
-    }
-}
-
 /// How the process of a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Process {
@@ -228,62 +165,57 @@ impl Session {
     }
 }
 
-/// A worker's work on a task: what it read, what it found out, and what it is about to do, decided when it was.
-#[derive(Clone)]
-pub struct Job {
-    pub task: usize,
-    pub snapshot: Arc<Snapshot>,
-    pub observations: Vec<Observation>,
-    pub next: Decision,
-    /// When that was decided, in ticks.
-    pub decided: u64,
-    /// The commit in `next` was applied, and its answer lost.
-    pub applied: bool,
-    pub print: u64,
+/// What the world was told of a task, and told it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Told {
+    /// Terminal events.
+    pub ends: u8,
+    /// Its end says that the backend never confirmed a stop.
+    pub unconfirmed: bool,
+    /// A cancel was accepted.
+    pub cancelled: bool,
+    /// Its end was told by no session.
+    pub inferred: bool,
+    /// The forge did not answer once.
+    pub unanswered: bool,
+    /// How often a human was asked.
+    pub asks: u8,
+    /// A question and its answer.
+    pub gate: (bool, bool),
 }
 
-impl Job {
-    pub fn seal(&mut self) {
-        self.print = print::of(|h| {
-            (self.task, self.applied).hash(h);
-            print::snapshot(&self.snapshot, h);
-            self.observations.iter().for_each(|o| print::observation(o, h));
-            print::decision(&self.next, h);
-        });
+impl Told {
+    /// What a change tells.
+    pub fn by(before: &Task, change: &Change) -> Self {
+        let asks = change.task.status == TaskStatus::AwaitingApproval && before.status != change.task.status;
+        Self {
+            ends: change.events.iter().filter(|e| e.event_type.is_terminal()).count() as u8,
+            unconfirmed: change.events.iter().any(|e| e.metadata.contains_key("stop_unconfirmed")),
+            inferred: change.task.inferred.is_some(),
+            asks: u8::from(asks),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what a change told.
+    pub fn add(&mut self, news: Self) {
+        self.ends += news.ends;
+        self.unconfirmed |= news.unconfirmed;
+        self.inferred |= news.inferred;
+        self.asks += news.asks;
     }
 }
 
-impl fmt::Debug for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let next = match &self.next {
-            Decision::Wait { .. } => "wait".to_owned(),
-            Decision::Ask(query) => format!("ask {query:?}"),
-            Decision::Run(effect) => format!("run {}", kind(&effect.kind)),
-            Decision::Commit(c) => format!("commit {} effects {}", c.task.status, c.effects.len()),
-        };
-        write!(f, "task {} rev {} epoch {}: {next}", self.task, self.snapshot.revision, self.snapshot.epoch)
-    }
-}
+/// Most attempts of a task.
+pub const ATTEMPTS: usize = 2;
 
 #[derive(Debug, Clone)]
 pub struct World {
     pub rows: Vec<Row>,
     /// By task, then attempt.
-    pub sessions: Vec<Vec<Session>>,
-    /// Terminal events told, by task.
-    pub ends: Vec<u8>,
-    /// Ends that say that the backend never confirmed a stop, by task.
-    pub unconfirmed: Vec<bool>,
-    /// Ends that no session told, by task.
-    pub inferred: Vec<bool>,
-    /// The forge did not answer once, by task.
-    pub unanswered: Vec<bool>,
-    /// Cancels accepted, by task.
-    pub cancels: Vec<bool>,
-    /// How often a human was asked, by task.
-    pub asks: Vec<u8>,
-    /// Gate questions and answers told, by task.
-    pub gates: Vec<(bool, bool)>,
+    pub sessions: Vec<[Session; ATTEMPTS]>,
+    /// By task.
+    pub told: Vec<Told>,
     pub jobs: Vec<Option<Arc<Job>>>,
     pub now: u64,
     pub steals: u8,
@@ -295,13 +227,12 @@ pub struct World {
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, h: &mut H) {
-        self.rows.iter().for_each(|r| r.print.hash(h));
-        (&self.inferred, &self.unanswered).hash(h);
-        (&self.sessions, &self.ends, &self.unconfirmed, &self.cancels, &self.asks, &self.gates).hash(h);
+        self.rows.iter().for_each(|r| r.print().hash(h));
+        (&self.sessions, &self.told).hash(h);
         for job in &self.jobs {
             let facts = job.as_ref().map(|j| {
-                let now = self.rows[j.task].snapshot();
-                (j.print, j.snapshot.revision == now.revision, j.snapshot.epoch == now.epoch)
+                let now = &self.rows[j.task];
+                (j.print, j.row.revision() == now.revision(), j.row.epoch() == now.epoch())
             });
             facts.hash(h);
         }
@@ -310,28 +241,21 @@ impl Hash for World {
 }
 
 impl World {
-    pub fn new(bounds: &Bounds, guards: Guards) -> Self {
-        let detail = Detail { timers: bounds.timers, words: bounds.repeats > 0 };
+    pub fn new(bounds: &Bounds, guards: Guards, known: impl Fn(TaskRow) -> Row) -> Self {
         let rows = (0..bounds.tasks).map(|n| {
-            let user = UserId::new(["ann", "bob"][n % bounds.users]).unwrap();
+            let user = UserId::new(["ann", "bob", "cat"][n % bounds.users]).unwrap();
             let mut slot = TaskSpec::user_slot(&user, bounds.cap);
             slot.fifo = guards.fifo;
             let system = SlotLimit { scope: SlotScope("system".to_owned()), cap: bounds.system, fifo: false };
             let mut task = task(n, limits(vec![slot, system], bounds.attempts));
             task.user = user;
             let submit = Submit { task, payload_hash: String::new(), events: Vec::new(), due_at: at(0) };
-            Row::new(TaskRow::new(&submit, n as u64 + 1), detail)
+            known(TaskRow::new(&submit, n as u64 + 1))
         });
         Self {
             rows: rows.collect(),
-            sessions: vec![vec![Session::NEW; bounds.attempts as usize]; bounds.tasks],
-            ends: vec![0; bounds.tasks],
-            unconfirmed: vec![false; bounds.tasks],
-            inferred: vec![false; bounds.tasks],
-            unanswered: vec![false; bounds.tasks],
-            cancels: vec![false; bounds.tasks],
-            asks: vec![0; bounds.tasks],
-            gates: vec![(false, false); bounds.tasks],
+            sessions: vec![[Session::NEW; ATTEMPTS]; bounds.tasks],
+            told: vec![Told::default(); bounds.tasks],
             jobs: vec![None; bounds.workers],
             now: 0,
             steals: bounds.steals,
@@ -342,15 +266,6 @@ impl World {
         }
     }
 
-    /// Which session an id names: its task, and its place.
-    pub fn find(&self, id: &SessionId) -> (usize, usize) {
-        let named = |t: usize, a: usize| SessionId::of(task_id(t), a as u32 + 1) == *id;
-        (0..self.rows.len())
-            .flat_map(|t| (0..self.sessions[t].len()).map(move |a| (t, a)))
-            .find(|(t, a)| named(*t, *a))
-            .expect("every session is of a task and an attempt")
-    }
-
     /// Whether a worker is at a task, under whatever lease.
     pub fn is_driven(&self, t: usize) -> bool {
         self.jobs.iter().flatten().any(|j| j.task == t)
@@ -358,30 +273,13 @@ impl World {
 
     /// Whether whoever has the lease of a task lives.
     pub fn is_held(&self, t: usize) -> bool {
-        let epoch = self.rows[t].snapshot().epoch;
-        self.jobs.iter().flatten().any(|j| j.task == t && j.snapshot.epoch == epoch)
+        let epoch = self.rows[t].epoch();
+        self.jobs.iter().flatten().any(|j| j.task == t && j.row.epoch() == epoch)
     }
 
     /// Notes the first broken promise.
     pub fn note(&mut self, breach: Breach) {
         self.breach.get_or_insert(breach);
-    }
-}
-
-/// The slots as the rows say.
-pub struct Taken<'a> {
-    pub rows: &'a [Row],
-    pub cap: bool,
-}
-
-impl Slots for Taken<'_> {
-    fn holders(&self, scope: &SlotScope) -> usize {
-        if self.cap { self.rows.iter().filter(|r| r.snapshot().held.contains(scope)).count() } else { 0 }
-    }
-
-    fn earlier_waits(&self, scope: &SlotScope, order: u64) -> bool {
-        let waits = |r: &Row| r.row.order < order && r.snapshot().task.status.is_waiting();
-        self.rows.iter().any(|r| waits(r) && r.row.limits().iter().any(|l| l.scope == *scope))
     }
 }
 

@@ -156,7 +156,7 @@ fn every_state_and_cause_has_one_answer_within_the_table() {
 
 /// The whole product: `cargo test -p abca-core --release --test it -- --ignored --nocapture whole_table`.
 #[test]
-#[ignore = "fifty million decisions: run in release"]
+#[ignore = "73 million decisions: run in release"]
 fn whole_table() {
     ask_all(1);
 }
