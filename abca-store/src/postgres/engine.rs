@@ -303,7 +303,7 @@ impl Server {
         let mut shelf = shelf(&self.shelf);
         for id in ids {
             // What was denied may have been woken: that is known to the database only.
-            let kept = shelf.get(*id).is_some_and(|(row, _)| !(row.waits() && row.denied) && !self.careful);
+            let kept = shelf.get(*id).is_some_and(|(row, _)| !(self.careful || row.waits() && row.denied));
             match kept.then(|| shelf.take(*id)).flatten() {
                 Some((row, Tag { v, told })) => {
                     let (order, epoch, waited) = (signed(row.order), row.snapshot.epoch, row.waits());
