@@ -51,8 +51,19 @@ pub(crate) struct Candidate {
     pub(crate) id: TaskId,
     pub(crate) user: String,
     pub(crate) order: u64,
-    /// Its cap in the scope, where the engine knows already that there is no room for it in another one.
-    pub(crate) elsewhere: Option<u32>,
+    /// What the engine knows of it already; else it is read.
+    pub(crate) sketch: Option<Sketch>,
+}
+
+/// What decides whether room is offered to a waiting task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sketch {
+    /// Its cap in the scope.
+    pub(crate) cap: u32,
+    /// How many more tasks like it fit into its other scopes.
+    pub(crate) elsewhere: usize,
+    /// It was woken, and nobody has looked at it since.
+    pub(crate) woken: bool,
 }
 
 /// What a task that is to be removed takes up, whether it can be read or not.
@@ -144,9 +155,14 @@ pub(crate) trait Engine: Sheet + fmt::Debug {
     async fn due(&mut self, query: &ClaimQuery, limit: usize) -> Result<Vec<TaskId>, Trouble>;
     /// Tasks that these workers have leased.
     async fn leased(&mut self, workers: &[WorkerId]) -> Result<Vec<TaskId>, Trouble>;
-    /// The next tasks that were denied in a scope, by user and order, behind `after`. Of a user whose next task finds no room in
-    /// another scope that task stands for all.
-    async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble>;
+    /// The next tasks that were denied in a scope, by user and order, behind `after`. Of that user `ahead` were offered room
+    /// before. A task that finds no room in another scope may stand for all of its user's.
+    async fn denied(
+        &mut self,
+        scope: &SlotScope,
+        after: &(String, i64),
+        ahead: usize,
+    ) -> Result<Vec<Candidate>, Trouble>;
     /// Records of a task's log.
     async fn records(
         &mut self,

@@ -31,7 +31,7 @@ use writer::{Message, Writer};
 
 #[cfg(feature = "sqlite")]
 pub(crate) use engine::scopes_of;
-pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Outline, Scope, Sheet};
+pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Outline, Scope, Sheet, Sketch};
 pub(crate) use error::{Cure, Trouble, corrupt};
 pub(crate) use rows::{RawRow, Record, commits_text, event, numbered, signed, unsigned};
 pub(crate) use shelf::Shelf;

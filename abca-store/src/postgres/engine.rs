@@ -20,8 +20,8 @@ use super::error::{trouble, unknown_or_not, within};
 use super::rows::{TASK_COLUMNS, column, head, task_id, task_row};
 use super::sheet::Columns;
 use crate::group::{
-    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Trouble, corrupt, numbered, signed,
-    unsigned,
+    Ask, Begun, Candidate, Cure, Engine, Found, Outline, Scope, Sheet, Shelf, Sketch, Trouble, corrupt, numbered,
+    signed, unsigned,
 };
 
 /// What tells the rows of one round trip apart.
@@ -32,7 +32,7 @@ const SCOPE_COLUMNS: usize = 4;
 /// Makes a transaction known as a writer before it has a number: see `horizon`.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; LOCK TABLE @.state IN ROW SHARE MODE";
 
-/// How many users are looked at at once for a candidate for a free slot.
+/// How many tasks are looked at at once for a candidate for a free slot.
 const LANES: i64 = 256;
 
 /// How a writer remembers a row.
@@ -96,7 +96,7 @@ impl Texts {
             order: sql("SELECT nextval('@.task_ord')"),
             due: sql("SELECT * FROM @.due($1, $2, $3, $4)"),
             leased: sql("SELECT * FROM @.leased($1)"),
-            denied: sql("SELECT * FROM @.lanes($1, $2, $3, $4)"),
+            denied: sql("SELECT * FROM @.lanes($1, $2, $3, $4, $5)"),
             records: sql("SELECT seq, body FROM @.log WHERE ord = $1 AND seq >= $2 ORDER BY seq LIMIT $3"),
             aside: [
                 sql("UPDATE @.state SET look_at = NULL, v = v + 1 WHERE ord = (SELECT ord FROM @.task WHERE id = $1)"),
@@ -600,7 +600,12 @@ impl Engine for Server {
         rows.iter().map(|row| Ok(task_id("expire", row, 0)?)).collect()
     }
 
-    async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble> {
+    async fn denied(
+        &mut self,
+        scope: &SlotScope,
+        after: &(String, i64),
+        ahead: usize,
+    ) -> Result<Vec<Candidate>, Trouble> {
         let text = self.texts.denied.clone();
         let rows = self
             .all(
@@ -609,15 +614,16 @@ impl Engine for Server {
                     .bind(scope.0.as_str())
                     .bind(after.0.as_str())
                     .bind(after.1)
+                    .bind(i64::try_from(ahead).unwrap_or(i64::MAX))
                     .bind(LANES),
             )
             .await?;
         let candidate = |row: &PgRow| {
             let order = unsigned(column(row, "commit", 2)?);
-            let fits: bool = column(row, "commit", 4)?;
             let cap = u32::try_from(column::<i64>(row, "commit", 3)?).unwrap_or(u32::MAX);
-            let elsewhere = (!fits).then_some(cap);
-            Ok(Candidate { id: task_id("commit", row, 0)?, user: column(row, "commit", 1)?, order, elsewhere })
+            let elsewhere = usize::try_from(column::<i64>(row, "commit", 4)?).unwrap_or(usize::MAX);
+            let sketch = Some(Sketch { cap, elsewhere, woken: column(row, "commit", 5)? });
+            Ok(Candidate { id: task_id("commit", row, 0)?, user: column(row, "commit", 1)?, order, sketch })
         };
         rows.iter().map(candidate).collect()
     }

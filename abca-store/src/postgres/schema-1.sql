@@ -288,48 +288,61 @@ BEGIN
     FROM unnest(names) n;
 END $$;
 
--- Of each user the next task that was denied in a scope, users in order, up to the first task that has room in its other
--- scopes. One that somebody else works in counts as free; it is locked for a moment only, else whoever looks at many would
--- hold them all.
-CREATE FUNCTION @.lanes(a_scope text, a_usr text, a_ord bigint, a_most bigint)
-RETURNS TABLE (id text, usr text, ord bigint, cap bigint, fits boolean)
+-- The next tasks that were denied in a scope, users in order, up to the first that could be offered room: with how many more
+-- fit into its other scopes, and whether it was woken before. Of a user the first without room there stands for all, where
+-- `a_ahead` were offered room. A scope that somebody else works in counts as free; it is locked for a moment only, else whoever
+-- looks at many would hold them all.
+CREATE FUNCTION @.lanes(a_scope text, a_usr text, a_ord bigint, a_ahead bigint, a_most bigint)
+RETURNS TABLE (id text, usr text, ord bigint, cap bigint, room bigint, woken boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     seed constant bigint := '@.waiting'::regclass::oid::bigint;
+    most constant bigint := 9223372036854775807;
     u text := a_usr;
     f bigint := a_ord;
+    ahead bigint := a_ahead;
     w record;
     o record;
     n bigint;
-    good boolean;
+    free bigint;
 BEGIN
     FOR i IN 1..a_most LOOP
-        SELECT t.id, x.usr, x.ord, x.cap INTO w FROM @.waiting x JOIN @.task t ON t.ord = x.ord
+        SELECT t.id, x.usr, x.ord, x.cap,
+            (s.woken IS NOT NULL OR EXISTS (SELECT 1 FROM @.woken k WHERE k.ord = x.ord)) AS woken INTO w
+            FROM @.waiting x JOIN @.task t ON t.ord = x.ord JOIN @.state s ON s.ord = x.ord
             WHERE x.scope = a_scope AND x.denied AND (x.usr, x.ord) > (u, f) ORDER BY x.usr, x.ord LIMIT 1;
         IF NOT FOUND THEN
             RETURN;
         END IF;
-        good := true;
+        IF w.usr <> u THEN
+            ahead := 0;
+        END IF;
+        free := most;
         FOR o IN SELECT x.cap, x.scope, hashtextextended(x.scope, seed) AS k FROM @.waiting x
             WHERE x.ord = w.ord AND x.scope <> a_scope LOOP
             IF pg_try_advisory_lock(o.k) THEN
                 n := (SELECT l.place + 1 FROM @.slot l WHERE l.scope = o.scope ORDER BY l.place DESC LIMIT 1);
                 PERFORM pg_advisory_unlock(o.k);
-                good := good AND coalesce(n, 0) < o.cap;
+                free := least(free, o.cap - coalesce(n, 0));
             END IF;
         END LOOP;
         id := w.id;
         usr := w.usr;
         ord := w.ord;
         cap := w.cap;
-        fits := good;
+        room := greatest(free, 0);
+        woken := w.woken;
         RETURN NEXT;
-        IF good THEN
+        u := w.usr;
+        IF free <= ahead THEN
+            f := most;
+        ELSIF w.woken THEN
+            f := w.ord;
+            ahead := ahead + 1;
+        ELSE
             RETURN;
         END IF;
-        u := w.usr;
-        f := 9223372036854775807;
     END LOOP;
 END $$;
 

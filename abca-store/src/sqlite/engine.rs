@@ -269,12 +269,12 @@ impl Engine for Lite {
         rows(&self.conn, "expire", sql, [list(workers)], |r| Ok(task_id("expire", r)?))
     }
 
-    async fn denied(&mut self, scope: &SlotScope, after: &(String, i64)) -> Result<Vec<Candidate>, Trouble> {
+    async fn denied(&mut self, scope: &SlotScope, after: &(String, i64), _: usize) -> Result<Vec<Candidate>, Trouble> {
         let sql = "SELECT t.id, w.user, w.ord FROM waiting w JOIN task t ON t.ord = w.ord \
                    WHERE w.scope = ?1 AND w.denied = 1 AND (w.user, w.ord) > (?2, ?3) ORDER BY w.user, w.ord LIMIT ?4 + 0";
         rows(&self.conn, "commit", sql, params![scope.0, after.0, after.1, CANDIDATES], |r| {
             let user = text(r, "commit", 1)?.to_owned();
-            Ok(Candidate { id: task_id("commit", r)?, user, order: unsigned(number(r, "commit", 2)?), elsewhere: None })
+            Ok(Candidate { id: task_id("commit", r)?, user, order: unsigned(number(r, "commit", 2)?), sketch: None })
         })
     }
 

@@ -7,7 +7,7 @@ use abca_core::store::{ClaimQuery, Slots, TaskRow};
 use abca_core::task::{SlotScope, Snapshot};
 use abca_core::{TaskId, Timestamp, UserId};
 
-use super::super::engine::{Candidate, Engine};
+use super::super::engine::{Candidate, Engine, Sketch};
 use super::super::error::is_newer;
 use super::{Transaction, Trouble};
 
@@ -84,9 +84,9 @@ impl<E: Engine> Transaction<'_, E> {
         let mut lane: Option<String> = None;
         let mut ahead = 0;
         loop {
-            let batch = self.engine.denied(scope, &after).await?;
+            let batch = self.engine.denied(scope, &after, ahead).await?;
             let mut over = batch.is_empty();
-            for Candidate { id, user: owner, order, elsewhere } in batch {
+            for Candidate { id, user: owner, order, sketch } in batch {
                 if (owner.as_str(), i64::try_from(order).unwrap_or(i64::MAX)) <= (after.0.as_str(), after.1) {
                     // Of a lane that has no more room.
                     continue;
@@ -99,12 +99,20 @@ impl<E: Engine> Transaction<'_, E> {
                     (lane, ahead) = (Some(owner.clone()), 0);
                 }
                 after = (owner, i64::try_from(order).unwrap_or(i64::MAX));
-                if let Some(cap) = elsewhere {
-                    if (cap as usize).saturating_sub(self.scopes.holders(scope)) <= woken {
+                if let Some(Sketch { cap, elsewhere, woken: already }) = sketch {
+                    let here = (cap as usize).saturating_sub(self.scopes.holders(scope));
+                    if here <= woken {
                         return Ok(());
                     }
-                    after.1 = i64::MAX;
-                    continue;
+                    if here.min(elsewhere) <= ahead {
+                        after.1 = i64::MAX;
+                        continue;
+                    }
+                    if already {
+                        woken += 1;
+                        ahead += 1;
+                        continue;
+                    }
                 }
                 let Some(row) = self.look_at(id).await? else { continue };
                 let scopes = row.limits().iter().map(|l| l.scope.clone()).collect();
