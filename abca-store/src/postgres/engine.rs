@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row};
 
 use super::bell::Bell;
 use super::config::PostgresConfig;
-use super::error::{trouble, unknown_or_not, within};
+use super::error::{code, trouble, unknown_or_not, within};
 use super::rows::{TASK_COLUMNS, column, head, task_id, task_row};
 use super::sheet::Columns;
 use crate::group::{
@@ -242,7 +242,18 @@ impl Server {
             within(limit, sqlx::raw_sql(AssertSqlSafe(text)).execute(self.conn()?)).await.map_err(trouble("begin"))?;
             self.begun = true;
         }
-        within(self.limit, query.fetch_all(self.conn()?)).await.map_err(trouble(op))
+        let rows = within(self.limit, query.fetch_all(self.conn()?)).await;
+        rows.map_err(|e| {
+            self.doubt_partitions(&e);
+            trouble(op)(e)
+        })
+    }
+
+    /// A partition that is not there may be why a row was refused: it is made before the next transaction.
+    fn doubt_partitions(&mut self, error: &sqlx::Error) {
+        if code(error).as_deref() == Some("23514") {
+            self.room = 0;
+        }
     }
 
     fn conn(&mut self) -> Result<&mut PgConnection, Trouble> {
@@ -710,7 +721,11 @@ impl Engine for Server {
             let put = sqlx::query_with(AssertSqlSafe(self.config.sql(&text)), arguments);
             let rows = if end && !self.begun {
                 // One statement is a transaction of its own.
-                within(limit, put.fetch_all(self.conn()?)).await.map_err(unknown_or_not)?
+                let put = within(limit, put.fetch_all(self.conn()?)).await;
+                put.map_err(|e| {
+                    self.doubt_partitions(&e);
+                    unknown_or_not(e)
+                })?
             } else {
                 self.all("commit", put).await?
             };
@@ -751,8 +766,6 @@ impl Engine for Server {
         self.orders.clear();
         self.keys = None;
         self.careful = true;
-        // A partition that is not there may be why.
-        self.room = 0;
         if let Some(mut conn) = self.conn.take() {
             // A connection that cannot even undo is of no use: the server undoes when it is gone.
             // A statement that was cancelled may have left a scope locked by the session.
