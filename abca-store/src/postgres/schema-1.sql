@@ -267,7 +267,8 @@ BEGIN
     RETURN QUERY
     SELECT n,
         coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint,
-        EXISTS (SELECT 1 FROM @.waiting w WHERE w.scope = n AND w.denied),
+        -- In this order there is only the index of the denied: else all who wait would be read.
+        coalesce((SELECT w.denied FROM @.waiting w WHERE w.scope = n AND w.denied ORDER BY w.usr, w.ord LIMIT 1), false),
         (SELECT string_agg(q.ord::text, ' ') FROM
             (SELECT w.ord FROM @.waiting w WHERE w.scope = n ORDER BY w.ord LIMIT a_first) q)
     FROM unnest(names) n;
