@@ -235,7 +235,8 @@ impl Columns {
         )?;
         part(
             self.waited.is_empty(),
-            "x AS (DELETE FROM @.waiting o USING unnest(#) AS u (scope, ord) WHERE o.scope = u.scope AND o.ord = u.ord)",
+            "x AS (DELETE FROM @.waiting o USING unnest(#) AS u (scope, ord) CROSS JOIN LATERAL (SELECT w.ctid AS at \
+             FROM @.waiting w WHERE w.scope = u.scope AND w.ord = u.ord OFFSET 0) d WHERE o.ctid = d.at)",
             &mut |d| self.waited.take(d),
         )?;
         part(self.cleared.is_empty(), "c AS (DELETE FROM @.woken WHERE ord = ANY (#))", &mut |d| self.cleared.take(d))?;
