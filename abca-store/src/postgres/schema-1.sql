@@ -95,7 +95,8 @@ CREATE TABLE @.waiting (
     PRIMARY KEY (scope, ord)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX waiting_denied ON @.waiting (scope, usr, ord) WHERE denied;
-CREATE INDEX waiting_task ON @.waiting (ord);
+-- Gives no order: else, with many tasks, the planner would look for the first of a scope among all.
+CREATE INDEX waiting_task ON @.waiting USING hash (ord);
 
 CREATE TABLE @.dead (
     ord    bigint PRIMARY KEY,
@@ -267,7 +268,6 @@ BEGIN
     RETURN QUERY
     SELECT n,
         coalesce((SELECT l.place + 1 FROM @.slot l WHERE l.scope = n ORDER BY l.place DESC LIMIT 1), 0)::bigint,
-        -- In this order there is only the index of the denied: else all who wait would be read.
         coalesce((SELECT w.denied FROM @.waiting w WHERE w.scope = n AND w.denied ORDER BY w.usr, w.ord LIMIT 1), false),
         (SELECT string_agg(q.ord::text, ' ') FROM
             (SELECT w.ord FROM @.waiting w WHERE w.scope = n ORDER BY w.ord LIMIT a_first) q)
