@@ -324,3 +324,29 @@ async fn a_server_that_crashes_loses_nothing_that_was_answered_and_is_found_agai
     assert!(there.iter().all(Option::is_some), "all that was answered is there");
     store.close().await.unwrap();
 }
+
+/// Once a table has statistics plans are made anew: what is asked for often must not begin to read everybody who waits.
+#[tokio::test]
+async fn with_many_who_wait_a_scope_is_entered_by_reading_a_few_pages() {
+    let schema = Schema::new().await;
+    let mut conn = schema.connect().await;
+    // In the order in which batches write them.
+    let fill = "INSERT INTO waiting (scope, ord, usr, denied, cap) \
+                SELECT s, i, 'ann', false, 9 FROM generate_series(1, 30000) i, unnest('{system,user:ann}'::text[]) s \
+                ORDER BY i / 500, s; \
+                ANALYZE waiting; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; \
+                SET enable_mergejoin = off";
+    sqlx::raw_sql(fill).execute(&mut conn).await.unwrap();
+    let enter = r#"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM enter('["system", "user:bob", "repo:r"]', '{}', '{}', 3, false)"#;
+    let lanes = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM lanes('system', 'ann', 0, 0, 256)";
+    for text in [enter, lanes] {
+        // The first time the catalogue is read as well.
+        for _ in 0..2 {
+            sqlx::query(text).fetch_one(&mut conn).await.unwrap();
+        }
+        let plan: serde_json::Value = sqlx::query_scalar(text).fetch_one(&mut conn).await.unwrap();
+        let blocks = |name: &str| plan[0]["Plan"][name].as_u64().unwrap();
+        let read = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
+        assert!(read < 100, "{read} pages: {plan}");
+    }
+}
