@@ -3,9 +3,9 @@
 //! `cargo bench -p abca-store [-- seconds [in flight...]]`. A life is what the driver does: submit, claim, commit the admission (two
 //! slots), commit the start intent, signal the registration, claim, commit running and give the lease back, signal the
 //! result, claim, commit the end: 10 calls, 4 of them commits. `TMPDIR` says which disk. With `--features postgres` and a server's
-//! URL in `ABCA_TEST_POSTGRES` also on PostgreSQL, in a schema of its own; `postgres` or `sqlite` as an argument is that alone.
+//! URL in `ABCA_TEST_POSTGRES` also on PostgreSQL, in a schema of its own; `postgres`, `sqlite` or `in-process` as an argument is that alone.
 //! `writers=N` sets PostgreSQL's writers, `cache_kib=N` SQLite's page cache. `before=N` lets N tasks end first (says how long that took), `waiting=N` submits N more
-//! that wait for good: what a full store costs. The processor time is this process's, and behind `+` that of the server's
+//! that wait for good, `running=N` has N that run for good: what a full store costs. The processor time is this process's, and behind `+` that of the server's
 //! processes on this machine. Bytes are those of the log: what SQLite's process wrote to disk, or PostgreSQL's WAL. At the end
 //! of a run stands the most memory that this process had.
 
@@ -32,7 +32,7 @@ fn main() {
     let seconds = numbers.first().copied().unwrap_or(5);
     let only = |in_flight: u64| numbers.len() < 2 || numbers[1..].contains(&in_flight);
     let words: Vec<String> =
-        std::env::args().skip(1).filter(|a| ["sqlite", "postgres"].contains(&a.as_str())).collect();
+        std::env::args().skip(1).filter(|a| ["sqlite", "postgres", "in-process"].contains(&a.as_str())).collect();
     let asked = |name: &str| words.is_empty() || words.iter().any(|w| w == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::TempDir::new().unwrap();
@@ -59,8 +59,10 @@ fn main() {
             runtime.block_on(postgres(&url, in_flight, seconds));
         }
     }
-    for in_flight in [1, 256].into_iter().filter(|n| only(*n) && words.is_empty()) {
-        let run = runtime.block_on(lives(Arc::new(InProcess::new()), in_flight, Duration::from_secs(1)));
+    for in_flight in [1, 256].into_iter().filter(|n| only(*n) && asked("in-process")) {
+        let store = Arc::new(InProcess::new());
+        runtime.block_on(fill(store.clone()));
+        let run = runtime.block_on(lives(store, in_flight, Duration::from_secs(1)));
         report("in-process", in_flight, &run, 0, 0);
     }
 }
@@ -107,36 +109,46 @@ fn argument<T: std::str::FromStr>(name: &str) -> Option<T> {
 async fn fill(store: Arc<dyn TaskStore>) {
     let number = |name| argument::<u64>(name).unwrap_or(0);
     let (before, waiting, began) = (number("before"), number("waiting"), Instant::now());
-    if before > 0 {
-        let next = Arc::new(AtomicU64::new(1));
-        let workers = (0..256).map(|_| {
-            let (store, next) = (store.clone(), next.clone());
-            tokio::spawn(async move {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n > before {
-                        return;
-                    }
-                    life(store.as_ref(), FIRST + n).await;
-                }
-            })
-        });
-        for worker in workers.collect::<Vec<_>>() {
-            worker.await.unwrap();
-        }
-    }
+    each(before, store.clone(), |store, n| async move { life(store.as_ref(), FIRST + n).await }).await;
     let ids: Vec<u64> = (1..=waiting).map(|n| 2 * FIRST + n).collect();
     for ids in ids.chunks(256) {
         let new = |n: &u64| {
             let mut task = fixtures::task(*n);
             task.user = UserId::new("user-of-many").unwrap();
-            task.spec.limits.slots = vec![limit("user:user-of-many", 1, true), limit("system", 100_000, false)];
+            task.spec.limits.slots = vec![limit("user:user-of-many", 1, true), limit("system", 1_000_000, false)];
             fixtures::submit(task)
         };
         store.submit(&ids.iter().map(new).collect::<Vec<_>>()).await.unwrap();
     }
-    if before + waiting > 0 {
-        println!("filled: {before} ended, {waiting} waiting, in {:.0} s", began.elapsed().as_secs_f64());
+    let running = number("running");
+    each(running, store, |store, n| async move { drop(begin(store.as_ref(), 3 * FIRST + n).await) }).await;
+    if before + waiting + running > 0 {
+        let took = began.elapsed().as_secs_f64();
+        println!("filled: {before} ended, {waiting} waiting, {running} running, in {took:.0} s; {:.0} MiB", memory());
+    }
+}
+
+/// Does this for each number from 1 on, 256 at a time.
+async fn each<F: Future<Output = ()> + Send + 'static>(
+    count: u64,
+    store: Arc<dyn TaskStore>,
+    work: impl Fn(Arc<dyn TaskStore>, u64) -> F + Copy + Send + 'static,
+) {
+    let next = Arc::new(AtomicU64::new(1));
+    let workers = (0..256).map(|_| {
+        let (store, next) = (store.clone(), next.clone());
+        tokio::spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n > count {
+                    return;
+                }
+                work(store.clone(), n).await;
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
     }
 }
 
@@ -223,11 +235,12 @@ async fn lives(store: Arc<dyn TaskStore>, in_flight: u64, time: Duration) -> Run
     Run { lives: latencies.len() as u64, processor: processor() - before, server, took, latencies }
 }
 
-async fn life(store: &dyn TaskStore, n: u64) {
+/// Submits a task and sees it run.
+async fn begin(store: &dyn TaskStore, n: u64) -> (TaskId, SessionId) {
     let mut task = fixtures::task(n);
     let user = format!("user-{}", n % 10_000);
     task.user = UserId::new(&user).unwrap();
-    task.spec.limits.slots = vec![limit(&format!("user:{user}"), 100, true), limit("system", 100_000, false)];
+    task.spec.limits.slots = vec![limit(&format!("user:{user}"), 100, true), limit("system", 1_000_000, false)];
     let id = task.id;
     let session = SessionId::of(id, 1);
     let submit = [fixtures::submit(task)];
@@ -242,6 +255,11 @@ async fn life(store: &dyn TaskStore, n: u64) {
     let s = claim(store, id, n).await;
     let away = LeaseChange::Release { due: Some(at(n).after(Millis::secs(30))) };
     commit(store, &s, running(&s, at(n)), away).await;
+    (id, session)
+}
+
+async fn life(store: &dyn TaskStore, n: u64) {
+    let (id, session) = begin(store, n).await;
     let last = [fixtures::signal(id, "exited", SignalKind::SessionExited { session }, at(n))];
     assert_eq!(store.signal(&last).await.unwrap(), [SignalOutcome::Accepted]);
     let s = claim(store, id, n).await;
