@@ -74,6 +74,8 @@ event_types! {
     TaskDeadLettered = "task_dead_lettered";
     /// An operator made a dead letter due again.
     TaskRevived = "task_revived";
+    /// A guard said anything but a plain yes: the fields of [`PolicyDecisionEvent`](crate::policy::PolicyDecisionEvent).
+    PolicyDecision = "policy_decision";
     /// A gate was decided.
     ApprovalDecisionRecorded = "approval_decision_recorded";
     /// The first event of every session: which walls hold: `walls`.

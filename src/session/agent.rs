@@ -7,6 +7,7 @@ use abca_core::model::{
     Content, ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelReply, ModelRequest, ToolCall, ToolInput,
     ToolResult,
 };
+use abca_core::policy::PolicyDecisionEvent;
 use abca_core::session::{AgentEnd, Input, LogEntry, Machine, Output, Prompt};
 use abca_core::text::{Screen, clip_tail, preview};
 use abca_core::time::Millis;
@@ -42,10 +43,31 @@ pub(crate) struct ToolRun {
     pub(crate) is_error: bool,
 }
 
+/// What was said of a call before it ran.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Why it must not run, in words for the model.
+    pub(crate) refusal: Option<String>,
+    /// What the model is told beside the result.
+    pub(crate) warnings: Vec<String>,
+    /// What guards decided, for the task's events.
+    pub(crate) told: Vec<PolicyDecisionEvent>,
+}
+
+impl Judged {
+    /// A no that is no guard's: nothing is told of it but the result.
+    pub(crate) fn refused(why: String) -> Self {
+        Self { refusal: Some(why), ..Self::default() }
+    }
+}
+
 /// Where tools run.
 #[async_trait]
 pub(crate) trait ToolHost: Send + Sync {
-    /// Runs a call; the caller drops the future to stop it.
+    /// Says whether a call may run; changes nothing.
+    async fn judge(&mut self, call: &ToolCall) -> Judged;
+
+    /// Runs a call that was judged and not refused; the caller drops the future to stop it.
     ///
     /// What the call prints on its way goes to `live`, piece by piece and not screened yet.
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun;
@@ -87,9 +109,20 @@ impl AgentLoop<'_> {
                     }
                     Output::CallModel { covered } => input = Some(self.call_model(covered).await?),
                     Output::RunTool(call) => {
-                        let event = self.tool_call_event(&call);
-                        self.journal.write(Vec::new(), vec![event]).await?;
-                        input = Some(self.run_tool(call).await?);
+                        let judged = self.judge(&call).await;
+                        let mut events = vec![self.tool_call_event(&call)];
+                        let now = self.journal.now();
+                        let Some(mut judged) = judged else {
+                            self.journal.write(Vec::new(), events).await?;
+                            input = Some(Input::Stop);
+                            continue;
+                        };
+                        events.extend(judged.told.drain(..).map(|told| told.into_event(self.screen, now)));
+                        self.journal.write(Vec::new(), events).await?;
+                        input = Some(match judged.refusal {
+                            Some(why) => self.refused(&call, &why),
+                            None => self.run_tool(call, &judged.warnings).await?,
+                        });
                     }
                     Output::End(end) => {
                         if self.saver.is_busy() {
@@ -197,8 +230,24 @@ impl AgentLoop<'_> {
         })
     }
 
+    /// Whether a call may run; `None` when the session was told to stop meanwhile.
+    async fn judge(&mut self, call: &ToolCall) -> Option<Judged> {
+        let stopped = self.journal.ears().stopped().clone();
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => None,
+            judged = self.tools.judge(call) => Some(judged),
+        }
+    }
+
+    fn refused(&self, call: &ToolCall, why: &str) -> Input {
+        let content = vec![Content::text(self.screen.scrub(why).text)];
+        let result = ToolResult { tool_use_id: call.id.clone(), content, is_error: true };
+        Input::ToolDone { result, duration_ms: Millis(0) }
+    }
+
     /// Runs a tool; what it prints is told now and then while it runs.
-    async fn run_tool(&mut self, call: ToolCall) -> Result<Input, Abort> {
+    async fn run_tool(&mut self, call: ToolCall, warnings: &[String]) -> Result<Input, Abort> {
         let stopped = self.journal.ears().stopped().clone();
         let begun = self.journal.now();
         let (live, mut printed) = unbounded_channel::<String>();
@@ -240,9 +289,10 @@ impl AgentLoop<'_> {
                 },
             }
         };
-        let content = run
-            .content
-            .into_iter()
+        let content = warnings
+            .iter()
+            .map(Content::text)
+            .chain(run.content)
             .map(|part| match part {
                 Content::Text { text } => Content::Text { text: self.screen.scrub(&text).text },
                 other => other,

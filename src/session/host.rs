@@ -3,69 +3,41 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use abca_core::model::{Content, ToolCall, ToolInput};
-use abca_core::policy::{PolicyDecision, PolicyEngine, PolicyRequest};
+use abca_core::model::{Content, ToolCall};
+use abca_core::policy::PolicyEngine;
 use abca_core::prompt::ProjectSettings;
+use abca_core::task::InitialScope;
 use abca_core::text::Screen;
 use abca_core::{Millis, TaskId};
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::{ToolHost, ToolRun};
+use super::agent::{Judged, ToolHost, ToolRun};
 use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
 use super::tools;
 use super::verify::{Shell, ShellRun};
 use super::workspace::Workspace;
 
-/// The hands of one session, behind its policy.
+/// The hands of one session, behind its policy. How a call is judged is in [`super::gate`].
 pub(crate) struct Host {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) policy: Arc<dyn PolicyEngine>,
     pub(crate) screen: Arc<Screen>,
     pub(crate) task: TaskId,
     pub(crate) workflow: String,
+    /// The repository, as `owner/name`, the task's branch and the one it is proposed to.
+    pub(crate) repo: String,
+    pub(crate) branch: String,
+    pub(crate) base_branch: String,
     pub(crate) read_only: bool,
     pub(crate) tainted: bool,
+    /// What humans approved before.
+    pub(crate) granted: Vec<InitialScope>,
     /// Tools that the workflow grants.
     pub(crate) allowed: BTreeSet<String>,
     /// The project's own settings, as its base branch has them.
     pub(crate) settings: ProjectSettings,
     pub(crate) todos: tools::Todos,
-}
-
-impl Host {
-    async fn judge(&self, call: &ToolCall) -> Result<(), String> {
-        if !self.allowed.contains(&call.name) {
-            let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
-            return Err(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
-        }
-        let input = match &call.input {
-            ToolInput::Json(value) => value.clone(),
-            ToolInput::Invalid { .. } => Value::Null,
-        };
-        let root = self.workspace.root_of_hands().to_string_lossy();
-        if let Some(rule) = self.settings.denying(&call.name, &input, &root) {
-            return Err(format!("the project's `.claude/settings.json` denies this call: `{}`", rule.as_str()));
-        }
-        let request = PolicyRequest {
-            task: self.task,
-            workflow: self.workflow.clone(),
-            tool: call.name.clone(),
-            input,
-            read_only: self.read_only,
-            tainted: self.tainted,
-        };
-        match self.policy.judge(&request).await {
-            Ok(PolicyDecision::Allow) => Ok(()),
-            Ok(PolicyDecision::Deny { rule, reason }) => Err(format!("denied by policy `{rule}`: {reason}")),
-            Ok(PolicyDecision::Ask { rule, reason }) => Err(format!(
-                "policy `{rule}` wants a human to approve this ({reason}), and no approval gate is there yet: denied. \
-                 Do it another way, or leave it and say so."
-            )),
-            Err(error) => Err(format!("the policy could not decide, so the call is denied: {error}")),
-        }
-    }
 }
 
 impl Host {
@@ -80,11 +52,12 @@ impl Host {
 
 #[async_trait]
 impl ToolHost for Host {
+    async fn judge(&mut self, call: &ToolCall) -> Judged {
+        self.judged(call).await
+    }
+
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
         let refused = |why: String| ToolRun { content: vec![Content::text(why)], is_error: true };
-        if let Err(why) = self.judge(call).await {
-            return refused(why);
-        }
         let mut request = match tools::parse(call) {
             Ok(request) => request,
             Err(why) => return refused(why),

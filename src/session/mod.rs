@@ -5,6 +5,7 @@ pub mod tools;
 
 mod agent;
 mod deliver;
+mod gate;
 mod host;
 mod journal;
 mod pipeline;

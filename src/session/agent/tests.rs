@@ -137,6 +137,10 @@ const PIECES: [&str; 2] = ["pushing with ghp_0123456789abcdef", "0123456789abcde
 
 #[async_trait]
 impl ToolHost for Tool {
+    async fn judge(&mut self, _call: &ToolCall) -> Judged {
+        Judged::default()
+    }
+
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
         tell(&self.story, format!("tool {}", call.id));
         for piece in PIECES {

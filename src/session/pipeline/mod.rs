@@ -236,7 +236,12 @@ impl Pipeline {
             screen: self.screen.clone(),
             task: self.task.id,
             workflow: self.task.spec.workflow_id.clone(),
+            repo: self.task.spec.repo.as_ref().map(ToString::to_string).unwrap_or_default(),
+            branch: self.task.prepared.as_ref().map(|p| p.branch.clone()).unwrap_or_default(),
+            base_branch: self.task.prepared.as_ref().map(|p| p.base_branch.clone()).unwrap_or_default(),
             read_only: self.task.spec.read_only,
+            // Each was checked when the task was submitted.
+            granted: self.task.spec.initial_approvals.iter().filter_map(|s| s.parse().ok()).collect(),
             tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description")),
             allowed: granted.into_iter().collect::<BTreeSet<String>>(),
             settings,
