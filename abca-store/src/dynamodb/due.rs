@@ -59,11 +59,11 @@ fn stored(item: &Item) -> Option<Entry> {
 /// The entry of a task after a change. While it is worked on, an entry that lies in the past stays where it is: the next
 /// change of hands moves it, and most come soon.
 pub(super) fn entry(before: &TaskRow, item: &Item, after: &TaskRow, lag: Lag) -> Option<Entry> {
-    if after.is_terminal() {
-        return Some(Entry { kind: ENDED, at: after.snapshot.task.updated_at.as_millis() });
-    }
     if let Some((_, since)) = &after.dead {
         return Some(Entry { kind: DEAD, at: since.as_millis() });
+    }
+    if after.is_terminal() {
+        return Some(Entry { kind: ENDED, at: after.snapshot.task.updated_at.as_millis() });
     }
     let kind = if after.snapshot.signals.is_empty() { PLAIN } else { SIGNALLED };
     let at = after.claimable_from()?.as_millis();

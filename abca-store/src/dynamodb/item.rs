@@ -73,6 +73,11 @@ impl Key {
         Self::new(lane_pk(lane), format!("{order:020}#{id}"))
     }
 
+    /// A page of the feed of a partition of tasks.
+    pub(super) fn feed(shard: u32, page: u64) -> Self {
+        Self::new(feed_pk(shard), format!("{page:020}"))
+    }
+
     /// A task that was denied a slot, among its user's.
     pub(super) fn denied(scope: &SlotScope, user: &UserId, order: u64) -> Self {
         Self::new(denied_pk(scope), format!("{user}{BETWEEN}{order:020}"))
@@ -89,6 +94,10 @@ pub(super) fn lane_pk(lane: &str) -> String {
 
 pub(super) fn denied_pk(scope: &SlotScope) -> String {
     format!("D#{scope}")
+}
+
+pub(super) fn feed_pk(shard: u32) -> String {
+    format!("F#{shard}")
 }
 
 /// The task whose main item has this partition key.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 
 use super::due::{self, Lag};
 use super::error::corrupt;
+use super::feed::feed_key;
 use super::item::{Item, Key, n, number, s, size, text};
 use super::units::kib;
 use super::wide::{Head, Kind, Remembered, Value, Wide, to_json};
@@ -173,6 +174,11 @@ impl Parsed {
     /// The last events, that have no page yet.
     pub(super) fn tail(self) -> Vec<Run> {
         self.body.tail
+    }
+
+    /// How many of its events the feed lists, and how many it has.
+    pub(super) fn listed_and_told(&self) -> (u64, u64) {
+        (number(&self.item, "fd").unwrap_or(0), self.body.counts.0)
     }
 
     /// What has to be remembered before it can be put together.
@@ -412,6 +418,13 @@ impl Kept {
             && self.row.dead.is_none()
         {
             item.insert("ss".to_owned(), s(session.id.as_str()));
+        }
+        let listed = before.item.get("fd");
+        if let Some(listed) = listed {
+            item.insert("fd".to_owned(), listed.clone());
+        }
+        if self.row.events > number(&before.item, "fd").unwrap_or(0) {
+            item.insert("fk".to_owned(), s(feed_key(due::shard(task.id, shards))));
         }
         if let Some((reason, since)) = &self.row.dead {
             item.insert("xr".to_owned(), s(reason));

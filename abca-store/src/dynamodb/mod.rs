@@ -5,6 +5,7 @@ mod config;
 mod due;
 mod edit;
 mod error;
+mod feed;
 mod item;
 mod kept;
 mod lanes;
@@ -70,6 +71,8 @@ pub struct DynamoDb {
     remembered: Remembered,
     locks: Locks,
     claiming: Mutex<()>,
+    feeding: Mutex<()>,
+    turns: feed::Turns,
     moment: AtomicU64,
 }
 
@@ -143,6 +146,8 @@ impl DynamoDb {
             remembered: Remembered::default(),
             locks: Locks::new(),
             claiming: Mutex::new(()),
+            feeding: Mutex::new(()),
+            turns: feed::Turns::default(),
             moment: AtomicU64::new(0),
         }
     }
@@ -157,6 +162,9 @@ impl DynamoDb {
             ));
         };
         match (number::<u32>(&item, "version"), number::<u32>(&item, "shards")) {
+            (Some(found), _) if found < table::VERSION => wrong(format!(
+                "table `{table}` has version {found}, of a program that was never released; make another table"
+            )),
             (Some(found), _) if found > table::VERSION => wrong(format!(
                 "table `{table}` has version {found}, this program knows versions up to {}; use a newer abca, or another table",
                 table::VERSION
@@ -246,7 +254,7 @@ impl TaskStore for DynamoDb {
     }
 
     fn capabilities(&self) -> StoreCapabilities {
-        StoreCapabilities::new(true, true).without_feed()
+        StoreCapabilities::new(true, true)
     }
 
     async fn submit(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {

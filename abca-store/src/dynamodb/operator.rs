@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use abca_core::event::NewEvent;
 use abca_core::store::{
     Applied, Burial, Counts, DeadLetter, FARTHEST, FeedPage, FeedQuery, OperatorStore, REASON_CHARS, StoreError,
-    StoreErrorKind,
 };
 use abca_core::task::SlotScope;
 use abca_core::{TaskId, Timestamp};
@@ -27,11 +26,9 @@ const COUNTED: usize = 1_000;
 
 #[async_trait]
 impl OperatorStore for DynamoDb {
-    /// Not here: a table has no order of all its events. DynamoDB Streams has one for each item, and gives it away.
-    async fn feed(&self, _: &FeedQuery) -> Result<FeedPage, StoreError> {
-        let message = "dynamodb keeps no order of the events of all tasks: follow the table's stream (DynamoDB \
-                       Streams), or read the events of each task";
-        Err(StoreError::new(StoreErrorKind::Unsupported, "feed", message))
+    /// A reader that comes to the end lists what was told since: nobody pays for a feed that nobody reads.
+    async fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StoreError> {
+        self.fed(query).await
     }
 
     /// Reads every task: a read unit for each, so not every second.
@@ -64,7 +61,9 @@ impl OperatorStore for DynamoDb {
     async fn purge(&self, ended_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         const OP: &str = "purge";
         let range = Some(("da < :a", ended_before.as_millis()));
-        let ended = self.indexed(OP, &[ENDED], range, limit.min(SORTED)).await?;
+        let mut ended = self.indexed(OP, &[ENDED], range, limit.min(SORTED)).await?;
+        // A dead letter may have been ended by hand.
+        ended.extend(self.indexed(OP, &[DEAD], None, SORTED).await?);
         let ids: Vec<TaskId> = ended.into_iter().map(|(id, _)| id).collect();
         let mut rows = Vec::new();
         for (id, found) in self.rows(OP, &ids).await? {
@@ -74,7 +73,8 @@ impl OperatorStore for DynamoDb {
             }
         }
         // What is marked but was not removed to its end is not among the rows any more.
-        for id in ids.iter().filter(|id| !rows.iter().any(|k| k.id() == **id)) {
+        let there: BTreeSet<TaskId> = rows.iter().map(Kept::id).collect();
+        for id in ids.iter().filter(|id| !there.contains(id)) {
             self.remove_rest(OP, *id).await?;
         }
         rows.sort_by_key(|k| (k.row.snapshot.task.updated_at, k.row.order));
@@ -85,6 +85,9 @@ impl OperatorStore for DynamoDb {
                 self.remove_rest(OP, kept.id()).await?;
                 purged += 1;
             }
+        }
+        if purged > 0 {
+            self.trim_feed(OP).await?;
         }
         Ok(purged)
     }
@@ -237,6 +240,8 @@ impl DynamoDb {
             .set("dk", s(format!("{DEAD}{}", shard(id, self.shards))))
             .set("da", time(now))
             .remove("ss")
+            // What it told cannot be read either.
+            .remove("fk")
             .unchanged("v", &item);
         let bytes = size(&item) + reason.len() + 64;
         Ok(self.wire.write(OP, Part::Update { edit, bytes, index: 2 }).await? == Wrote::Done)
@@ -255,7 +260,7 @@ impl DynamoDb {
             Edit::new(key).set("v", s(format!("{:016x}", fastrand::u64(..)))).set("gone", n(1)).unchanged("v", item);
         // Out of every list; findable until nothing is left of it.
         let mut after = item.clone();
-        for name in ["u", "r", "ak", "ss"] {
+        for name in ["u", "r", "ak", "ss", "fk"] {
             if after.remove(name).is_some() {
                 edit = edit.remove(name);
             }

@@ -10,11 +10,11 @@ use aws_sdk_dynamodb::types::{
 use super::error::{Request, invalid, of};
 
 /// The layout that this program writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Name, partition key and sort key of each index; all project keys only.
-pub(super) const INDEXES: [(&str, &str, &str); 4] =
-    [("due", "dk", "da"), ("user", "u", "pk"), ("repo", "r", "pk"), ("all", "ak", "pk")];
+pub(super) const INDEXES: [(&str, &str, &str); 5] =
+    [("due", "dk", "da"), ("user", "u", "pk"), ("repo", "r", "pk"), ("all", "ak", "pk"), ("feed", "fk", "pk")];
 
 /// Key attributes with their types; all but `da` are strings.
 const NUMBER: &str = "da";
@@ -182,7 +182,7 @@ mod tests {
             .iter()
             .map(|a| a["AttributeName"].as_str().unwrap())
             .collect();
-        assert_eq!(names, ["pk", "sk", "dk", "da", "u", "r", "ak"]);
+        assert_eq!(names, ["pk", "sk", "dk", "da", "u", "r", "ak", "fk"]);
         assert_eq!(definition["GlobalSecondaryIndexes"].as_array().unwrap().len(), INDEXES.len());
     }
 

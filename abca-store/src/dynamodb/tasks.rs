@@ -7,10 +7,11 @@ use abca_core::store::{StoreError, StoreErrorKind, check_unread};
 use abca_core::task::Signal;
 
 use super::DynamoDb;
-use super::due::Lag;
+use super::due::{Lag, shard};
 use super::edit::Edit;
 use super::error::corrupt;
-use super::item::{Item, Key, n, size, task_of, text};
+use super::feed::feed_key;
+use super::item::{Item, Key, n, s, size, task_of, text};
 use super::kept::{Kept, Parsed, Run, is_gone};
 use super::units::index_writes;
 use super::wire::{Attempts, Part, Wrote};
@@ -124,6 +125,10 @@ impl DynamoDb {
             Part::Put { item: encoded.item, unless: "attribute_not_exists(pk)", index }
         } else {
             let mut edit = Edit::between(Key::task(id), &before.item, &encoded.item).unchanged("v", &before.item);
+            if after.row.events != before.row.events {
+                // It may have been listed, and left the index, without a new version.
+                edit = edit.set("fk", s(feed_key(shard(id, self.shards))));
+            }
             if edit.touches("hb") {
                 // Heartbeats are written without a new version.
                 edit = edit.unchanged("hb", &before.item);

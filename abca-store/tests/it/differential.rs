@@ -320,20 +320,7 @@ impl Pair<'_> {
     }
 }
 
-/// Carries out the calls on both.
-#[cfg(feature = "dynamodb")]
-pub(super) fn compare(harness: &dyn StoreHarness, ops: &[Op]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut pair = Pair::new(harness).await;
-        for op in ops {
-            pair.apply(op).await;
-        }
-        pair.compare().await;
-    });
-}
-
-/// As [`compare`], and what operators see.
+/// Carries out the calls on both, and looks at what operators see.
 pub(super) fn compare_with_operators(harness: &dyn StoreHarness, ops: &[Op]) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {

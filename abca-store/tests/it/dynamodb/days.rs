@@ -30,7 +30,7 @@ fn update(table: &str, pk: &str, expression: &str, values: &str) {
     raw("UpdateItem", &format!(r#"{{"TableName":"{table}",{key},"UpdateExpression":"{expression}"{values}}}"#));
 }
 
-fn spoil(table: &str, id: TaskId) {
+pub(super) fn spoil(table: &str, id: TaskId) {
     update(table, &format!("T#{id}"), "SET b = :b", r#"":b":{"S":"{\"n\": nonsense"}"#);
 }
 

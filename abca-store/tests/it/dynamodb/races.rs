@@ -17,7 +17,7 @@ use super::days::{applied, parked, take};
 use super::{config, fresh};
 
 /// Polls a future at most so often, then drops it: a process that dies somewhere on the way.
-async fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(move |context| match future.as_mut().poll(context) {

@@ -61,7 +61,7 @@ async fn a_newer_table_is_refused_by_both_versions() {
     raw("PutItem", &format!(r#"{{"TableName":"{table}",{item}}}"#));
     let error = DynamoDb::open(config(&table)).await.expect_err("it is newer");
     assert_eq!(error.kind(), StoreErrorKind::Incompatible);
-    assert!(error.message().contains("has version 99, this program knows versions up to 1"), "{error}");
+    assert!(error.message().contains("has version 99, this program knows versions up to 2"), "{error}");
 }
 
 #[tokio::test]
