@@ -1,6 +1,6 @@
 //! The one atomic commit: alone where only the task changes, a transaction where slots or the queue move with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use abca_core::store::{Applied, Commit, CommitOutcome, CommitVerdict, Slots, StoreError, TaskRow, check_commits};
 use abca_core::task::{SlotChange, SlotLimit, SlotScope};
@@ -8,8 +8,9 @@ use abca_core::task::{SlotChange, SlotLimit, SlotScope};
 use super::DynamoDb;
 use super::due::Lag;
 use super::error::{invalid, partly};
+use super::item::Key;
 use super::kept::Kept;
-use super::scopes::{Move, View, limits_fault};
+use super::scopes::{Moves, View, limits_fault};
 use super::wake::Rooms;
 use super::wire::Attempts;
 
@@ -54,10 +55,10 @@ impl DynamoDb {
     pub(super) async fn commit_all(&self, batch: &[Commit]) -> Result<Vec<CommitOutcome>, StoreError> {
         let mut kept = self.readable(OP, batch.iter().map(|c| c.task)).await?;
         check_commits(batch, |id| kept.get(&id).map(|k| &k.row))?;
-        if let Some(fault) = batch.iter().find_map(|c| limits_fault(wanted(c))) {
+        if let Some(fault) = batch.iter().find_map(|c| limits_fault(wanted(c), self.cuts.from())) {
             return Err(invalid(OP, fault));
         }
-        let mut rooms = Rooms::new();
+        let mut rooms = Rooms::default();
         let mut outcomes = Vec::with_capacity(batch.len());
         for commit in batch {
             let first = kept.remove(&commit.task);
@@ -108,8 +109,10 @@ impl DynamoDb {
                 });
             }
             let scopes = touched(&before.row, commit);
-            let _in_turn = self.locks.scopes(scopes.iter()).await;
-            let view = self.view_for(OP, &before.row, wanted(commit), &scopes).await?;
+            let turns: Vec<String> =
+                self.parts_of(&before, &scopes).iter().map(|(scope, part)| Key::share(scope, *part).pk).collect();
+            let _in_turn = self.locks.scopes(turns.iter().map(String::as_str)).await;
+            let view = self.view_for(OP, &before, wanted(commit), &scopes).await?;
             let mut after = before.clone();
             let done = match after.row.commit(commit, &view)? {
                 CommitVerdict::Applied(done) => {
@@ -119,9 +122,10 @@ impl DynamoDb {
                         None
                     }
                 }
-                CommitVerdict::SlotDenied(scope) => {
-                    self.deny(&before, &mut after, &view, &scope).await?.then_some(CommitOutcome::SlotDenied(scope))
-                }
+                CommitVerdict::SlotDenied(scope) => self
+                    .deny(commit, &before, &mut after, &view, &scope, rooms)
+                    .await?
+                    .then_some(CommitOutcome::SlotDenied(scope)),
                 CommitVerdict::AlreadyApplied | CommitVerdict::Stale | CommitVerdict::Fenced => None,
             };
             if let Some(outcome) = done {
@@ -143,30 +147,43 @@ impl DynamoDb {
     ) -> Result<bool, StoreError> {
         let id = commit.task;
         self.tell(OP, after, done.first_event, &commit.change.events).await?;
-        let last = view.0.values().filter_map(|s| s.holders.last()).map(|(taken, _)| taken.saturating_add(1)).max();
+        let shares = view.0.values().flat_map(|seen| seen.shares.values());
+        let last = shares.filter_map(|s| s.holders.last()).map(|(taken, _)| taken.saturating_add(1)).max();
         let taken = self.moment().max(last.unwrap_or_default());
-        let mut moves: BTreeMap<SlotScope, Move> = BTreeMap::new();
+        let mut moves = Moves::new();
         for limit in wanted(commit).iter().filter(|l| done.taken.contains(&l.scope)) {
-            moves.entry(limit.scope.clone()).or_default().take = Some((taken, limit.cap, limit.fifo));
-            after.held.push((limit.scope.clone(), taken));
+            let seen = view.0.get(&limit.scope);
+            let part = seen.and_then(|seen| seen.pick).unwrap_or(0);
+            let cut = seen.and_then(|seen| seen.cut.as_ref());
+            let most = cut.map_or(limit.cap, |cut| cut.quota(part));
+            moves.entry((limit.scope.clone(), part)).or_default().take = Some((taken, most));
+            if limit.fifo {
+                moves.entry((limit.scope.clone(), 0)).or_default().in_order = true;
+            }
+            after.held.push((limit.scope.clone(), taken, part));
         }
-        for (scope, taken) in before.held.iter().filter(|(scope, _)| done.freed.contains(scope)) {
-            moves.entry(scope.clone()).or_default().free = Some(*taken);
+        for (scope, taken, part) in before.held.iter().filter(|(scope, _, _)| done.freed.contains(scope)) {
+            moves.entry((scope.clone(), *part)).or_default().free = Some(*taken);
         }
-        after.held.retain(|(scope, _)| !done.freed.contains(scope));
+        after.held.retain(|(scope, _, _)| !done.freed.contains(scope));
         let now_waits = after.row.waits();
         let moved = before.row.waits() != now_waits;
         if moved {
             after.placed = false;
         }
         let up = if moved && !now_waits || !done.freed.is_empty() { after.row.rooms(done) } else { BTreeSet::new() };
-        for scope in &up {
-            moves.entry(scope.clone()).or_default().room = true;
+        let part = |scope: &SlotScope| {
+            let held = before.held.iter().find(|(held, _, _)| held == scope).map(|(_, _, part)| *part);
+            held.unwrap_or_else(|| view.0.get(scope).map_or(0, |seen| seen.home(id)))
+        };
+        let up: BTreeSet<(SlotScope, u32)> = up.into_iter().map(|scope| (scope.clone(), part(&scope))).collect();
+        for place in &up {
+            moves.entry(place.clone()).or_default().room = true;
         }
         if moved && now_waits {
             self.take_places(OP, &after.row).await?;
             for limit in after.row.limits().iter().filter(|l| l.fifo) {
-                moves.entry(limit.scope.clone()).or_default().bump = true;
+                moves.entry((limit.scope.clone(), 0)).or_default().bump = true;
             }
         }
         let ready = self.ready(OP, before, after, Lag::Since(commit.now)).await?;
@@ -177,30 +194,55 @@ impl DynamoDb {
         if moved && !now_waits {
             self.leave_places(OP, after, before.placed).await;
         }
-        let denied = up.into_iter().filter(|scope| view.0.get(scope).is_some_and(|s| s.denials.is_some()));
-        rooms.extend(denied.map(|scope| (scope, (after.row.user().clone(), commit.now))));
+        for (scope, part) in up {
+            if view.0.get(&scope).is_some_and(|seen| seen.is_denied(part)) {
+                rooms.add(scope, after.row.user(), commit.now, Some(part));
+            }
+        }
         Ok(true)
     }
 
-    /// Writes down that a task was denied a slot, unless room was made meanwhile.
-    async fn deny(&self, before: &Kept, after: &mut Kept, view: &View, scope: &SlotScope) -> Result<bool, StoreError> {
-        if before.row.denied {
-            return Ok(true);
-        }
-        let mut moves: BTreeMap<SlotScope, Move> = BTreeMap::new();
-        if after.row.waits() {
-            if !after.placed {
-                self.take_denied_places(OP, &after.row).await?;
-                after.placed = true;
-            }
-            for limit in after.row.limits() {
-                moves.entry(limit.scope.clone()).or_default().deny = Some(limit.scope == *scope);
-            }
-        }
+    /// Writes down that a task was denied a slot, unless room was made meanwhile. In a scope that is cut room may be made in
+    /// parts that this does not speak of: they are looked at once more after it.
+    async fn deny(
+        &self,
+        commit: &Commit,
+        before: &Kept,
+        after: &mut Kept,
+        view: &View,
+        scope: &SlotScope,
+        rooms: &mut Rooms,
+    ) -> Result<bool, StoreError> {
         let id = after.id();
-        let now = after.row.snapshot.task.updated_at;
-        let ready = self.ready(OP, before, after, Lag::AsBefore).await?;
-        let others = self.parts(view, id, &moves, after.row.user(), now);
-        self.carry_out(OP, id, ready, others).await
+        if !before.row.denied {
+            let mut moves = Moves::new();
+            if after.row.waits() {
+                if !after.placed {
+                    self.take_denied_places(OP, &after.row).await?;
+                    after.placed = true;
+                }
+                // Scopes that are cut and do not deny it learn of it when whoever is denied here could go on but for them.
+                for limit in after.row.limits().iter().filter(|l| !view.is_cut(&l.scope)) {
+                    moves.entry((limit.scope.clone(), 0)).or_default().deny = Some(limit.scope == *scope);
+                }
+                if view.is_cut(scope) && wanted(commit).iter().any(|l| l.fifo && l.scope == *scope) {
+                    moves.entry((scope.clone(), 0)).or_default().in_order = true;
+                }
+            }
+            let now = after.row.snapshot.task.updated_at;
+            let ready = self.ready(OP, before, after, Lag::AsBefore).await?;
+            let others = self.parts(view, id, &moves, after.row.user(), now);
+            if !self.carry_out(OP, id, ready, others).await? {
+                return Ok(false);
+            }
+        }
+        if after.row.waits() && view.is_cut(scope) {
+            let held = self.watch(OP, scope).await?.held();
+            let limit = wanted(commit).iter().find(|l| l.scope == *scope);
+            if limit.is_some_and(|l| !l.fifo && u32::try_from(held).is_ok_and(|held| held < l.cap)) {
+                rooms.add(scope.clone(), after.row.user(), commit.now, None);
+            }
+        }
+        Ok(true)
     }
 }

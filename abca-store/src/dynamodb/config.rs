@@ -58,6 +58,13 @@ pub struct DynamoDbConfig {
     /// asked at every look for work. Read by [`super::DynamoDb::init`] only, which writes it down in the table; from 1 to
     /// 256, default 4.
     pub shards: u32,
+    /// A scope without an order (system, repository, backend) is cut into parts once it is asked for under a cap of so many:
+    /// parts are items of their own, which take admissions side by side, while a scope of one item takes some 500 a second.
+    /// Default 100; `u32::MAX` for never. What is cut stays so, for every process.
+    pub cut_from: u32,
+    /// About how many slots a part has, from 1 on; there are at most [`super::MOST_PARTS`] parts. Default 32: what fits into
+    /// one write unit.
+    pub slots_a_part: u32,
 }
 
 impl DynamoDbConfig {
@@ -73,6 +80,8 @@ impl DynamoDbConfig {
             connect_timeout: Duration::from_secs(3),
             timeout: Duration::from_secs(5),
             shards: 4,
+            cut_from: 100,
+            slots_a_part: 32,
         }
     }
 
@@ -107,6 +116,9 @@ impl DynamoDbConfig {
         }
         if !(1..=256).contains(&self.shards) {
             return Some(format!("`shards` is {}: set it from 1 to 256", self.shards));
+        }
+        if self.slots_a_part == 0 {
+            return Some("`slots_a_part` is 0: set it from 1 on".to_owned());
         }
         None
     }

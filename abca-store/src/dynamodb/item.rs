@@ -68,6 +68,11 @@ impl Key {
         Self::new(format!("S#{scope}"), MAIN)
     }
 
+    /// A part of a scope that is cut; part 0 is the scope's own item.
+    pub(super) fn share(scope: &SlotScope, part: u32) -> Self {
+        if part == 0 { Self::scope(scope) } else { Self::new(format!("S#{scope}{BETWEEN}{part}"), MAIN) }
+    }
+
     /// A place in the queue of a scope.
     pub(super) fn place(lane: &str, order: u64, id: TaskId) -> Self {
         Self::new(lane_pk(lane), format!("{order:020}#{id}"))
@@ -103,6 +108,15 @@ pub(super) fn feed_pk(shard: u32) -> String {
 /// The task whose main item has this partition key.
 pub(super) fn task_of(pk: &str) -> Option<TaskId> {
     pk.strip_prefix("T#")?.parse().ok()
+}
+
+/// The scope whose item has this partition key, and which part of it that is.
+pub(super) fn scope_of(pk: &str) -> Option<(SlotScope, u32)> {
+    let name = pk.strip_prefix("S#")?;
+    match name.split_once(BETWEEN) {
+        Some((scope, part)) => Some((SlotScope(scope.to_owned()), part.parse().ok()?)),
+        None => Some((SlotScope(name.to_owned()), 0)),
+    }
 }
 
 pub(super) fn s(text: impl Into<String>) -> AttributeValue {

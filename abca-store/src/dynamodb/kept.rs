@@ -38,6 +38,9 @@ pub(super) struct Run {
     pub(super) aside: Option<String>,
 }
 
+/// A slot: its scope, the moment of taking, which is the holder's mark there, and the part of the scope.
+pub(super) type Held = (SlotScope, u64, u32);
+
 /// An event: its type, its time in milliseconds, its details.
 pub(super) type Told = (EventType, i64, Map<String, Json>);
 
@@ -82,7 +85,7 @@ struct Body {
     #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
     owed: Vec<OwedEffect>,
     #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
-    held: Vec<(SlotScope, u64)>,
+    held: Vec<Held>,
     #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
     tail: Vec<Run>,
     #[serde(rename = "f", default, skip_serializing_if = "is_default")]
@@ -119,8 +122,8 @@ pub(super) struct Kept {
     pub(super) head: String,
     prepared: Option<String>,
     report: Option<String>,
-    /// The scopes that it holds, each with the moment of taking: the holder's mark in the scope's item.
-    pub(super) held: Vec<(SlotScope, u64)>,
+    /// The slots that it holds.
+    pub(super) held: Vec<Held>,
     /// The last events; those before have pages of their own.
     pub(super) tail: Vec<Run>,
     /// Some signals that it accepted have items of their own.
@@ -235,7 +238,7 @@ impl Parsed {
                 task,
                 revision: body.revision,
                 epoch: body.epoch,
-                held: body.held.iter().map(|(scope, _)| scope.clone()).collect(),
+                held: body.held.iter().map(|(scope, _, _)| scope.clone()).collect(),
                 signals: inbox,
                 owed: body.owed,
                 heartbeat_at: number(&item, "hb").map(Timestamp::from_millis),

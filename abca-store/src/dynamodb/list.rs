@@ -1,14 +1,14 @@
 //! Lists of tasks: found in an index, which may lag a little, and shown as they are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use abca_core::TaskId;
 use abca_core::store::{ListQuery, SlotUsage, StoreError};
 use abca_core::task::{SlotScope, Task};
 
 use super::DynamoDb;
-use super::item::{Item, Key, s, task_of, task_pk, text};
-use super::scopes::id_of;
+use super::item::{Item, Key, s, scope_of, task_of, task_pk, text};
+use super::scopes::{Seen, id_of};
 use super::wire::Ask;
 
 const OP: &str = "list";
@@ -102,7 +102,8 @@ impl DynamoDb {
 
     pub(super) async fn every_scope(&self, op: &'static str) -> Result<Vec<SlotScope>, StoreError> {
         let pks = self.partition_keys(op, 'z').await?;
-        Ok(pks.iter().filter_map(|pk| pk.strip_prefix("S#")).map(|name| SlotScope(name.to_owned())).collect())
+        let scopes: BTreeSet<SlotScope> = pks.iter().filter_map(|pk| scope_of(pk)).map(|(scope, _)| scope).collect();
+        Ok(scopes.into_iter().collect())
     }
 
     async fn partition_keys(&self, op: &'static str, kind: char) -> Result<Vec<String>, StoreError> {
@@ -122,10 +123,11 @@ impl DynamoDb {
         const OP: &str = "slots";
         let scopes = self.every_scope(OP).await?.into_iter().collect();
         let view = self.view(OP, &scopes).await?;
-        let held = view.0.into_iter().filter(|(_, scope)| !scope.holders.is_empty());
-        let usage = |(scope, found): (SlotScope, super::scopes::Scope)| SlotUsage {
-            scope,
-            holders: found.holders.iter().map(|(_, id)| id_of(*id)).collect(),
+        let held = view.0.into_iter().filter(|(_, seen)| seen.held() > 0);
+        let usage = |(scope, seen): (SlotScope, Seen)| {
+            let holders: BTreeSet<(u64, u128)> =
+                seen.shares.values().flat_map(|share| &share.holders).copied().collect();
+            SlotUsage { scope, holders: holders.iter().map(|(_, id)| id_of(*id)).collect() }
         };
         Ok(held.map(usage).collect())
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use abca_core::TaskId;
-use abca_core::task::SlotScope;
 use tokio::sync::{Mutex, MutexGuard};
 
 const STRIPES: usize = 64;
@@ -31,8 +30,8 @@ impl Locks {
         Some(self.tasks.get(stripe(&id.to_string()))?.lock().await)
     }
 
-    pub(super) async fn scopes<'a>(&'a self, scopes: impl Iterator<Item = &SlotScope>) -> Vec<MutexGuard<'a, ()>> {
-        let stripes: BTreeSet<usize> = scopes.map(|scope| stripe(&scope.0)).collect();
+    pub(super) async fn scopes<'a>(&'a self, scopes: impl Iterator<Item = &str>) -> Vec<MutexGuard<'a, ()>> {
+        let stripes: BTreeSet<usize> = scopes.map(stripe).collect();
         let mut held = Vec::with_capacity(stripes.len());
         for stripe in stripes {
             if let Some(lock) = self.scopes.get(stripe) {

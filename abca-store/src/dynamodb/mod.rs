@@ -2,6 +2,7 @@
 
 mod commit;
 mod config;
+mod cut;
 mod due;
 mod edit;
 mod error;
@@ -55,6 +56,7 @@ use wide::Remembered;
 use wire::{Part, Wire};
 
 pub use config::{DynamoDbConfig, DynamoDbKeys};
+pub use cut::MOST_PARTS;
 pub use scopes::{LONGEST_SCOPE, MOST_HOLDERS, MOST_SCOPES};
 pub use table::{definition, policy};
 pub use units::Units;
@@ -73,6 +75,7 @@ pub struct DynamoDb {
     claiming: Mutex<()>,
     feeding: Mutex<()>,
     turns: feed::Turns,
+    cuts: cut::Cuts,
     moment: AtomicU64,
 }
 
@@ -83,8 +86,8 @@ impl DynamoDb {
     /// [`StoreErrorKind::Incompatible`] when there is no such table, or another program's, or a newer version's;
     /// [`StoreErrorKind::Invalid`] for a configuration that cannot be; else what the service says.
     pub async fn open(config: DynamoDbConfig) -> Result<Self, StoreError> {
-        let (client, table) = (client(&config, "open").await?, config.table);
-        let mut store = Self::new(client, table, 1);
+        let client = client(&config, "open").await?;
+        let mut store = Self::new(client, config, 1);
         store.shards = store.known_shards("open").await?;
         Ok(store)
     }
@@ -96,7 +99,8 @@ impl DynamoDb {
     /// As [`DynamoDb::open`]; [`StoreErrorKind::Incompatible`] also when keys or indexes are others than this program's.
     pub async fn init(config: DynamoDbConfig) -> Result<Self, StoreError> {
         const OP: &str = "init";
-        let (client, table) = (client(&config, OP).await?, config.table);
+        let client = client(&config, OP).await?;
+        let (table, shards) = (config.table.clone(), config.shards);
         let made = table::create(&client, &table).await?;
         let mut waited = Duration::ZERO;
         while table::check(&client, &table, OP).await?.is_none() {
@@ -111,10 +115,10 @@ impl DynamoDb {
         if made {
             tracing::info!(table, "the table is made: switch on point-in-time recovery for it");
         }
-        let mut store = Self::new(client, table, config.shards);
+        let mut store = Self::new(client, config, shards);
         let mut item = Key::table().item();
         item.insert("version".to_owned(), n(table::VERSION));
-        item.insert("shards".to_owned(), n(config.shards));
+        item.insert("shards".to_owned(), n(shards));
         store.wire.write(OP, Part::Put { item, unless: "attribute_not_exists(pk)", index: 0 }).await?;
         store.shards = store.known_shards(OP).await?;
         Ok(store)
@@ -139,15 +143,16 @@ impl DynamoDb {
         self.wire.meter.so_far()
     }
 
-    fn new(client: Client, table: String, shards: u32) -> Self {
+    fn new(client: Client, config: DynamoDbConfig, shards: u32) -> Self {
         Self {
-            wire: Wire { client, table, meter: Meter::default() },
+            wire: Wire { client, table: config.table, meter: Meter::default() },
             shards,
             remembered: Remembered::default(),
             locks: Locks::new(),
             claiming: Mutex::new(()),
             feeding: Mutex::new(()),
             turns: feed::Turns::default(),
+            cuts: cut::Cuts::new(config.cut_from, config.slots_a_part),
             moment: AtomicU64::new(0),
         }
     }

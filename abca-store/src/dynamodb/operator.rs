@@ -16,7 +16,7 @@ use super::edit::Edit;
 use super::error::partly;
 use super::item::{Item, Key, n, number, s, size};
 use super::kept::{Kept, dead, is_dead, is_gone, status};
-use super::scopes::Move;
+use super::scopes::{Move, Moves};
 use super::units::index_writes;
 use super::wake::Rooms;
 use super::wire::{Attempts, Part, Wrote};
@@ -93,7 +93,7 @@ impl OperatorStore for DynamoDb {
     }
 
     async fn bury(&self, batch: &[Burial]) -> Result<Vec<bool>, StoreError> {
-        let mut rooms = Rooms::new();
+        let mut rooms = Rooms::default();
         let mut buried = Vec::with_capacity(batch.len());
         for burial in batch {
             let done = self.moved("bury", burial.task, burial.now, &mut rooms, |kept| kept.row.bury(burial));
@@ -129,7 +129,7 @@ impl OperatorStore for DynamoDb {
     }
 
     async fn revive(&self, task: TaskId, now: Timestamp) -> Result<bool, StoreError> {
-        let mut rooms = Rooms::new();
+        let mut rooms = Rooms::default();
         self.moved("revive", task, now, &mut rooms, |kept| kept.row.revive(now)).await
     }
 
@@ -152,15 +152,18 @@ impl OperatorStore for DynamoDb {
             };
             // What it holds is in its scopes, readable or not.
             let scopes: BTreeSet<SlotScope> = match &kept {
-                Some(kept) => kept.held.iter().map(|(scope, _)| scope.clone()).collect(),
+                Some(kept) => kept.held.iter().map(|(scope, _, _)| scope.clone()).collect(),
                 None => self.every_scope(OP).await?.into_iter().collect(),
             };
             let view = self.view(OP, &scopes).await?;
             let number = super::scopes::number_of(task);
-            let mut moves: BTreeMap<SlotScope, Move> = BTreeMap::new();
-            for (scope, found) in &view.0 {
-                if let Some((taken, _)) = found.holders.iter().find(|(_, id)| *id == number) {
-                    moves.insert(scope.clone(), Move { free: Some(*taken), room: true, ..Move::default() });
+            let mut moves = Moves::new();
+            for (scope, seen) in &view.0 {
+                for (part, share) in &seen.shares {
+                    if let Some((taken, _)) = share.holders.iter().find(|(_, id)| *id == number) {
+                        let freed = Move { free: Some(*taken), room: true, ..Move::default() };
+                        moves.insert((scope.clone(), *part), freed);
+                    }
                 }
             }
             let user = abca_core::UserId::new(super::item::text(&item, "u").unwrap_or("unknown"));
@@ -168,7 +171,11 @@ impl OperatorStore for DynamoDb {
             let others = self.parts(&view, task, &moves, &user, now);
             if self.mark_gone(OP, &item, kept.as_ref(), others).await? {
                 self.remove_rest(OP, task).await?;
-                self.wake_all(moves.into_keys().map(|scope| (scope, (user.clone(), now))).collect()).await;
+                let mut rooms = Rooms::default();
+                for (scope, part) in moves.into_keys() {
+                    rooms.add(scope, &user, now, Some(part));
+                }
+                self.wake_all(rooms).await;
                 return Ok(true);
             }
             attempts.again().await?;
@@ -194,10 +201,15 @@ impl DynamoDb {
             let Some(event) = f(&mut after) else { return Ok(false) };
             self.tell(op, &mut after, before.row.events.saturating_add(1), std::slice::from_ref(&event)).await?;
             let (was, waits) = (before.row.waits(), after.row.waits());
-            let mut moves: BTreeMap<SlotScope, Move> = BTreeMap::new();
+            let scopes = after.row.limits().iter().filter(|_| was != waits).map(|l| l.scope.clone());
+            let scopes: BTreeSet<SlotScope> = scopes.collect();
+            let _in_turn = self.locks.scopes(scopes.iter().map(|scope| scope.0.as_str())).await;
+            let view = if scopes.is_empty() { Default::default() } else { self.view(op, &scopes).await? };
+            let mut moves = Moves::new();
             let left = Applied { left_queue: was && !waits, ..Applied::default() };
+            let part = |scope: &SlotScope| view.0.get(scope).map_or(0, |seen| seen.home(id));
             for scope in after.row.rooms(&left) {
-                moves.insert(scope, Move { room: true, ..Move::default() });
+                moves.insert((scope.clone(), part(&scope)), Move { room: true, ..Move::default() });
             }
             if was != waits {
                 after.placed = false;
@@ -205,19 +217,19 @@ impl DynamoDb {
             if waits && !was {
                 self.take_places(op, &after.row).await?;
                 for limit in after.row.limits().iter().filter(|l| l.fifo) {
-                    moves.insert(limit.scope.clone(), Move { bump: true, ..Move::default() });
+                    moves.entry((limit.scope.clone(), 0)).or_default().bump = true;
                 }
             }
-            let scopes: BTreeSet<SlotScope> = moves.keys().cloned().collect();
-            let _in_turn = self.locks.scopes(scopes.iter()).await;
-            let view = if scopes.is_empty() { Default::default() } else { self.view(op, &scopes).await? };
             let ready = self.ready(op, &before, &mut after, Lag::Never).await?;
             let others = self.parts(&view, id, &moves, after.row.user(), now);
             if self.carry_out(op, id, ready, others).await? {
                 if was && !waits {
                     self.leave_places(op, &after, before.placed).await;
-                    let denied = view.0.iter().filter(|(_, scope)| scope.denials.is_some());
-                    rooms.extend(denied.map(|(scope, _)| (scope.clone(), (after.row.user().clone(), now))));
+                    for ((scope, part), moved) in &moves {
+                        if moved.room && view.0.get(scope).is_some_and(|seen| seen.is_denied(*part)) {
+                            rooms.add(scope.clone(), after.row.user(), now, Some(*part));
+                        }
+                    }
                 }
                 return Ok(true);
             }

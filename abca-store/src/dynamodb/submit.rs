@@ -19,18 +19,18 @@ const OP: &str = "submit";
 /// Longest name of a user or repository in an index, in bytes; the service allows 2 048.
 const LONGEST_NAME: usize = 1_024;
 
-fn fault(submit: &Submit) -> Option<String> {
+fn fault(submit: &Submit, cut_from: u32) -> Option<String> {
     let spec = &submit.task.spec;
     let repo = spec.repo.as_ref().map(ToString::to_string).filter(|r| r.len() > LONGEST_NAME);
     let fault = repo.map(|r| format!("the repository's name has {} bytes: use at most {LONGEST_NAME}", r.len()));
-    let fault = fault.or_else(|| limits_fault(&spec.limits.slots))?;
+    let fault = fault.or_else(|| limits_fault(&spec.limits.slots, cut_from))?;
     Some(format!("task {}: {fault}", submit.task.id))
 }
 
 impl DynamoDb {
     pub(super) async fn submit_all(&self, batch: &[Submit]) -> Result<Vec<SubmitOutcome>, StoreError> {
         batch.iter().try_for_each(check_submit)?;
-        if let Some(fault) = batch.iter().find_map(fault) {
+        if let Some(fault) = batch.iter().find_map(|s| fault(s, self.cuts.from())) {
             return Err(invalid(OP, fault));
         }
         let mut outcomes = Vec::with_capacity(batch.len());

@@ -9,21 +9,32 @@ use abca_core::{TaskId, Timestamp, UserId};
 use super::DynamoDb;
 use super::due::Lag;
 use super::edit::Edit;
-use super::item::{BETWEEN, Item, Key, denied_pk, s, text};
-use super::scopes::View;
+use super::item::{BETWEEN, Item, Key, denied_pk, s, scope_of, text};
+use super::scopes::{Scope, View};
 use super::wire::Ask;
 
 const OP: &str = "wake";
 const PAGE: usize = 16;
 
-/// Scopes where somebody may move up, each with who made room and when.
-pub(super) type Rooms = BTreeMap<SlotScope, (UserId, Timestamp)>;
+/// Scopes where somebody may move up, each with who made room, when, and in which parts that is noted.
+#[derive(Debug, Default)]
+pub(super) struct Rooms(BTreeMap<SlotScope, (UserId, Timestamp, BTreeSet<u32>)>);
+
+impl Rooms {
+    pub(super) fn add(&mut self, scope: SlotScope, user: &UserId, now: Timestamp, part: Option<u32>) {
+        let room = self.0.entry(scope).or_insert_with(|| (user.clone(), now, BTreeSet::new()));
+        (room.0, room.1) = (user.clone(), now);
+        room.2.extend(part);
+    }
+}
 
 /// A walk along the denied of a scope.
 struct Walk {
     view: View,
     woken: usize,
     met: bool,
+    /// Scopes that are cut and know of those who are denied there.
+    watched: BTreeSet<SlotScope>,
 }
 
 /// What follows after a task on the way.
@@ -37,8 +48,8 @@ impl DynamoDb {
     /// Looks at everybody who was denied where room was made. What fails here is noted in the scopes' items, and found in
     /// the index of what is due.
     pub(super) async fn wake_all(&self, rooms: Rooms) {
-        for (scope, (user, now)) in rooms {
-            if let Err(e) = self.wake(&scope, &user, now).await {
+        for (scope, (user, now, parts)) in rooms.0 {
+            if let Err(e) = self.wake(&scope, &user, now, &parts).await {
                 tracing::warn!(scope = %scope, error = %e, "those who wait for a slot are not woken yet; the next claim does it");
             }
         }
@@ -46,31 +57,57 @@ impl DynamoDb {
 
     /// Finishes what another process has begun and not ended.
     pub(super) async fn finish_wake(&self, pk: &str) {
-        let Some(scope) = pk.strip_prefix("S#").map(|name| SlotScope(name.to_owned())) else { return };
+        let Some((scope, part)) = scope_of(pk) else { return };
         let finish = async {
             let view = self.view(OP, &BTreeSet::from([scope.clone()])).await?;
-            let Some(waking) = view.0.get(&scope).and_then(|s| s.waking()) else { return Ok(()) };
-            self.wake(&scope, &waking.user, Timestamp::from_millis(waking.now)).await
+            let share = view.0.get(&scope).and_then(|seen| seen.shares.get(&part));
+            let Some(waking) = share.and_then(Scope::waking) else { return Ok(()) };
+            self.wake(&scope, &waking.user, Timestamp::from_millis(waking.now), &BTreeSet::from([part])).await
         };
         if let Err(e) = finish.await {
             tracing::warn!(scope = %scope, error = %e, "those who wait for a slot are not woken yet; the next claim does it");
         }
     }
 
-    /// Walks from the user after `user` once around.
-    async fn wake(&self, scope: &SlotScope, user: &UserId, now: Timestamp) -> Result<(), StoreError> {
+    /// Walks from the user after `user` once around; then what was noted in `parts` is done.
+    async fn wake(
+        &self,
+        scope: &SlotScope,
+        user: &UserId,
+        now: Timestamp,
+        parts: &BTreeSet<u32>,
+    ) -> Result<(), StoreError> {
         let seen = self.view(OP, &BTreeSet::from([scope.clone()])).await?;
         let Some(at_first) = seen.0.get(scope).cloned() else { return Ok(()) };
-        let note = at_first.waking();
-        let mut walk = Walk { view: seen, woken: 0, met: false };
+        let met = self.round(scope, user, now, seen).await?;
+        let clears = at_first.cut.as_ref().map(|_| fastrand::u64(..));
+        let mut done = Vec::new();
+        for part in parts {
+            let Some(share) = at_first.shares.get(part) else { continue };
+            let Some(note) = share.waking() else { continue };
+            self.wire.write(OP, share.woken(Key::share(scope, *part), &note, !met, clears)).await?;
+            done.push((*part, share));
+        }
+        let Some(clears) = clears.filter(|_| !met && !done.is_empty()) else { return Ok(()) };
+        // Whoever is denied now takes back what was said; whoever was denied before is met.
+        if !self.round(scope, user, now, self.view(OP, &BTreeSet::from([scope.clone()])).await?).await? {
+            for (part, share) in done {
+                self.wire.write(OP, share.cleared(Key::share(scope, part), clears)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes those there is room for; answers whether it met anybody who waits.
+    async fn round(&self, scope: &SlotScope, user: &UserId, now: Timestamp, view: View) -> Result<bool, StoreError> {
+        let mut walk = Walk { view, woken: 0, met: false, watched: BTreeSet::new() };
         // After everything of this user, and up to it.
         let own = format!("{user}{BETWEEN}~");
         let over = self.walk(scope, now, ("sk > :a", &own), &mut walk).await?;
         if !over {
             self.walk(scope, now, ("sk <= :a", &own), &mut walk).await?;
         }
-        let Some(note) = note else { return Ok(()) };
-        self.wire.write(OP, at_first.woken(scope, &note, !walk.met)).await.map(drop)
+        Ok(walk.met)
     }
 
     /// Walks one half of the round; `true` when there is no room for more.
@@ -158,6 +195,14 @@ impl DynamoDb {
         }
         if row.room_in(scope, &walk.view) <= walk.woken {
             return Ok(Next::Over);
+        }
+        for limit in row.limits().iter().filter(|l| l.scope != *scope) {
+            let held_up = walk.view.is_cut(&limit.scope) && row.room_in(&limit.scope, &walk.view) <= *ahead;
+            if held_up && walk.watched.insert(limit.scope.clone()) {
+                // From now on it waits for room there.
+                let seen = self.watch(OP, &limit.scope).await?;
+                walk.view.0.insert(limit.scope.clone(), seen);
+            }
         }
         if row.room(&walk.view) <= *ahead {
             return Ok(Next::User);

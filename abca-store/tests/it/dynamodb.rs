@@ -2,6 +2,7 @@
 //! `scripts/dynamodb` starts one and prints it.
 
 mod costs;
+mod cut;
 mod days;
 mod feed;
 mod model;
@@ -29,6 +30,13 @@ fn config(table: &str) -> DynamoDbConfig {
     );
     let keys = DynamoDbKeys::new("test", "test-secret-key".to_owned());
     DynamoDbConfig::table(table).region("us-east-1").endpoint_url(endpoint).keys(keys)
+}
+
+/// The same where every scope without an order is cut, into parts of one slot.
+fn in_parts(table: &str) -> DynamoDbConfig {
+    let mut config = config(table);
+    (config.cut_from, config.slots_a_part) = (1, 1);
+    config
 }
 
 /// A name that no other test has, in this run or another.
@@ -65,26 +73,33 @@ fn raw(action: &str, body: &str) -> String {
 }
 
 /// Stores in tables of their own, found again by the store's address.
-#[derive(Default)]
-struct Tables(Mutex<BTreeMap<usize, String>>);
+struct Tables {
+    known: Mutex<BTreeMap<usize, String>>,
+    config: fn(&str) -> DynamoDbConfig,
+}
 
 impl Tables {
+    fn new(config: fn(&str) -> DynamoDbConfig) -> Self {
+        Self { known: Mutex::default(), config }
+    }
+
     fn keep(&self, table: String, store: DynamoDb) -> Arc<dyn TaskStore> {
         let store = Arc::new(store);
-        self.0.lock().unwrap().insert(Arc::as_ptr(&store) as usize, table);
+        self.known.lock().unwrap().insert(Arc::as_ptr(&store) as usize, table);
         store
     }
 
     fn known(&self, store: &Arc<dyn TaskStore>) -> String {
         let address = Arc::as_ptr(store).cast::<()>() as usize;
-        self.0.lock().unwrap().get(&address).expect("a store of this harness").clone()
+        self.known.lock().unwrap().get(&address).expect("a store of this harness").clone()
     }
 }
 
 #[async_trait]
 impl StoreHarness for Tables {
     async fn fresh(&self) -> Arc<dyn TaskStore> {
-        let (table, store) = fresh().await;
+        let table = unused();
+        let store = DynamoDb::init((self.config)(&table)).await.unwrap();
         self.keep(table, store)
     }
 
@@ -94,13 +109,19 @@ impl StoreHarness for Tables {
 
     async fn second(&self, store: &Arc<dyn TaskStore>) -> Arc<dyn TaskStore> {
         let table = self.known(store);
-        let opened = DynamoDb::open(config(&table)).await.unwrap();
+        let opened = DynamoDb::open((self.config)(&table)).await.unwrap();
         self.keep(table, opened)
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dynamodb_keeps_the_contract() {
-    let report = run(&Tables::default(), &[]).await;
+    let report = run(&Tables::new(config), &[]).await;
+    assert_eq!(report.passed, cases());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dynamodb_keeps_the_contract_where_scopes_are_cut() {
+    let report = run(&Tables::new(in_parts), &[]).await;
     assert_eq!(report.passed, cases());
 }

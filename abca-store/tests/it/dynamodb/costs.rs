@@ -8,13 +8,14 @@ use abca_core::store::{
 use abca_core::task::{Change, SignalKind, SlotLimit, Snapshot};
 use abca_core::testing::fixtures::{
     self, admit, at, complete, limit, record, registration, running, signal, start_intent, task_id, task_with_slots,
+    user,
 };
 use abca_core::time::Millis;
 use abca_core::{SessionId, TaskId};
 use abca_store::DynamoDb;
 use abca_store::dynamodb::Units;
 
-use super::fresh;
+use super::{config, fresh, unused};
 
 /// What `abca-store/benches/store.rs` lives: 10 calls, 4 of them commits.
 async fn life(store: &DynamoDb, n: u64, slots: Vec<SlotLimit>) {
@@ -58,8 +59,22 @@ async fn follow(store: &DynamoDb, cursor: &mut FeedCursor) {
     *cursor = page.next;
 }
 
-async fn lives(slots: &[SlotLimit]) -> DynamoDb {
-    let (_, store) = fresh().await;
+/// A new handle on a table in which so many tasks hold slots has lived so many lives.
+async fn lives(slots: &[SlotLimit], holders: u64, cut_from: u32) -> DynamoDb {
+    let table = unused();
+    let mut config = config(&table);
+    config.cut_from = cut_from;
+    let store = DynamoDb::init(config.clone()).await.unwrap();
+    for n in 1_000..1_000 + holders {
+        let mut task = task_with_slots(n, slots.iter().filter(|l| l.scope.0 == "system").cloned().collect());
+        task.user = user("bob");
+        store.submit(&[fixtures::submit(task)]).await.unwrap();
+        let s = claim(&store, task_id(n), n).await;
+        commit(&store, &s, admit(&s, at(n)), LeaseChange::Keep).await;
+    }
+    // What is made once, is.
+    life(&store, LIVES + 1, slots.to_vec()).await;
+    let store = DynamoDb::open(config).await.unwrap();
     for n in 1..=LIVES {
         life(&store, n, slots.to_vec()).await;
     }
@@ -77,12 +92,16 @@ fn per_life(store: &DynamoDb) -> (f64, f64) {
 #[ignore = "prints a table: nothing to assert"]
 async fn table_of_costs() {
     let user = limit("user:ann", 100, true);
-    for (what, slots) in [
-        ("no slots", vec![]),
-        ("one scope, first in first out", vec![user.clone()]),
-        ("a user's and the system's scope", vec![user, limit("system", 10_000, false)]),
+    let both = |cap| vec![user.clone(), limit("system", cap, false)];
+    for (what, slots, holders, cut_from) in [
+        ("no slots", vec![], 0, 100),
+        ("one scope, first in first out", vec![user.clone()], 0, 100),
+        ("a user's and the system's scope", both(400), 0, u32::MAX),
+        ("a user's and the system's scope in parts", both(400), 0, 100),
+        ("a user's and the system's scope, beside 200", both(400), 200, u32::MAX),
+        ("a user's and the system's scope in parts, beside 200", both(400), 200, 100),
     ] {
-        let store = lives(&slots).await;
+        let store = lives(&slots, holders, cut_from).await;
         let (writes, index) = per_life(&store);
         println!("\na life with {what}: {writes} write units, {index} more on indexes");
         println!("{:<12} {:>9} {:>8} {:>8} {:>8}", "call", "requests", "writes", "index", "reads");
@@ -146,8 +165,16 @@ async fn table_of_costs() {
 
 #[tokio::test]
 async fn a_life_costs_no_more_than_it_should() {
-    let store = lives(&[limit("user:ann", 100, true)]).await;
+    let store = lives(&[limit("user:ann", 100, true)], 0, 100).await;
     let (writes, index) = per_life(&store);
     assert!(writes <= 21.0, "{writes} write units a life: {:?}", store.units());
+    assert!(index <= 14.0, "{index} index write units a life: {:?}", store.units());
+}
+
+#[tokio::test]
+async fn a_life_in_a_scope_in_parts_costs_the_same_however_many_hold_a_slot() {
+    let store = lives(&[limit("user:ann", 100, true), limit("system", 400, false)], 80, 100).await;
+    let (writes, index) = per_life(&store);
+    assert!(writes <= 28.0, "{writes} write units a life: {:?}", store.units());
     assert!(index <= 14.0, "{index} index write units a life: {:?}", store.units());
 }

@@ -98,10 +98,10 @@ async fn what_can_never_fit_is_refused_when_it_is_submitted() {
     let error = store.submit(&[submit(wide)]).await.expect_err("it is too large");
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     assert!(error.message().contains("at most 16777216 are kept"), "{error}");
-    let error = store.submit(&[submit(task_with_slots(2, vec![limit("system", 100_000, false)]))]).await;
+    let error = store.submit(&[submit(task_with_slots(2, vec![limit("user:ann", 100_000, true)]))]).await;
     let error = error.expect_err("one item cannot hold so many holders");
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
-    assert!(error.message().contains("slot `system` has a cap of 100000"), "{error}");
+    assert!(error.message().contains("slot `user:ann` has a cap of 100000"), "{error}");
     assert_eq!(store.load(&[task_id(1), task_id(2)]).await.unwrap(), [None, None]);
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::Tables;
+use super::{Tables, config, in_parts};
 use crate::differential::{compare_with_operators, op_of_operators};
 
 proptest! {
@@ -11,6 +11,10 @@ proptest! {
 
     #[test]
     fn dynamodb_answers_as_the_model_does(ops in prop::collection::vec(op_of_operators(), 1..70)) {
-        compare_with_operators(&Tables::default(), &ops);
+        compare_with_operators(&Tables::new(config), &ops);
+    }
+    #[test]
+    fn dynamodb_answers_as_the_model_does_where_scopes_are_cut(ops in prop::collection::vec(op_of_operators(), 1..70)) {
+        compare_with_operators(&Tables::new(in_parts), &ops);
     }
 }

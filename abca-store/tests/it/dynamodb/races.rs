@@ -11,10 +11,10 @@ use abca_core::testing::fixtures::{
     admit, at, cancelled, claim, commit, limit, step, submit, task_id, task_with_slots, user,
 };
 use abca_core::testing::store::join_all;
-use abca_store::DynamoDb;
+use abca_store::{DynamoDb, DynamoDbConfig};
 
 use super::days::{applied, parked, take};
-use super::{config, fresh};
+use super::{config, fresh, in_parts, unused};
 
 /// Polls a future at most so often, then drops it: a process that dies somewhere on the way.
 pub(super) async fn dies_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
@@ -114,7 +114,17 @@ const POINTS: u64 = 24;
 
 #[tokio::test]
 async fn a_denial_and_room_that_is_made_meanwhile_do_not_miss_each_other() {
-    let (table, one) = fresh().await;
+    denial_and_room(config).await;
+}
+
+#[tokio::test]
+async fn a_denial_and_room_in_a_part_do_not_miss_each_other() {
+    denial_and_room(in_parts).await;
+}
+
+async fn denial_and_room(config: fn(&str) -> DynamoDbConfig) {
+    let table = unused();
+    let one = DynamoDb::init(config(&table)).await.unwrap();
     let two = DynamoDb::open(config(&table)).await.unwrap();
     let slots = vec![limit("system", 1, false)];
     for polls in 0..POINTS {
@@ -147,7 +157,17 @@ async fn a_denial_and_room_that_is_made_meanwhile_do_not_miss_each_other() {
 
 #[tokio::test]
 async fn a_release_and_a_denial_that_comes_meanwhile_do_not_miss_each_other() {
-    let (table, one) = fresh().await;
+    release_and_denial(config).await;
+}
+
+#[tokio::test]
+async fn a_release_in_a_part_and_a_denial_do_not_miss_each_other() {
+    release_and_denial(in_parts).await;
+}
+
+async fn release_and_denial(config: fn(&str) -> DynamoDbConfig) {
+    let table = unused();
+    let one = DynamoDb::init(config(&table)).await.unwrap();
     let two = DynamoDb::open(config(&table)).await.unwrap();
     for polls in 0..POINTS {
         let slots = vec![limit(&format!("repo:{polls}"), 1, false)];
@@ -180,7 +200,17 @@ async fn a_release_and_a_denial_that_comes_meanwhile_do_not_miss_each_other() {
 
 #[tokio::test]
 async fn of_two_admissions_one_into_the_other_only_one_gets_the_last_slot() {
-    let (table, one) = fresh().await;
+    two_admissions(config).await;
+}
+
+#[tokio::test]
+async fn of_two_admissions_to_parts_only_one_gets_the_last_slot() {
+    two_admissions(in_parts).await;
+}
+
+async fn two_admissions(config: fn(&str) -> DynamoDbConfig) {
+    let table = unused();
+    let one = DynamoDb::init(config(&table)).await.unwrap();
     let two = DynamoDb::open(config(&table)).await.unwrap();
     for polls in 0..POINTS {
         let slots = vec![limit(&format!("repo:{polls}"), 1, false)];
@@ -266,7 +296,17 @@ async fn work(store: Arc<DynamoDb>, worker: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_racing_processes_none_exceeds_a_cap_and_no_task_is_forgotten() {
-    let (table, store) = fresh().await;
+    none_exceeds(config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_racing_processes_none_exceeds_a_cap_that_is_cut_and_no_task_is_forgotten() {
+    none_exceeds(in_parts).await;
+}
+
+async fn none_exceeds(config: fn(&str) -> DynamoDbConfig) {
+    let table = unused();
+    let store = DynamoDb::init(config(&table)).await.unwrap();
     for n in 1..=RACERS {
         let name = if n % 3 == 0 { "bob" } else { "ann" };
         let slots: Vec<SlotLimit> = vec![limit(&format!("user:{name}"), 2, true), limit("system", 3, false)];
