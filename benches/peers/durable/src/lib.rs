@@ -1,5 +1,7 @@
 //! What the peers' drivers share: so many tasks at a time for so long, and the line that says how it went.
 
+pub mod door;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
-//! A service of Restate: seven steps, each journalled. Listens on 127.0.0.1:19081.
+//! A service of Restate: seven steps, each journalled. Listens on 127.0.0.1:19081. With `$EFFECTS` each leaves a mark.
 
-use abca_durable_peers::{STEPS, kilobyte};
+use abca_durable_peers::{STEPS, door, kilobyte};
 use restate_sdk::prelude::*;
 
 #[restate_sdk::service]
@@ -16,7 +16,10 @@ impl Task for TaskImpl {
         for step in STEPS {
             let wide = matches!(step, "hydrate" | "finalize");
             let text: String = ctx
-                .run(|| async move { Ok::<String, HandlerError>(if wide { kilobyte() } else { String::from("1") }) })
+                .run(|| async move {
+                    door::mark(i, step);
+                    Ok::<String, HandlerError>(if wide { kilobyte() } else { String::from("1") })
+                })
                 .name(step)
                 .await?;
             size += text.len() as u64;
