@@ -415,22 +415,31 @@ fn odd(worker: WorkerId) -> u64 {
     worker.to_string().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
-/// What was claimed last. Workers whose clocks are hours apart take each other's leases for expired: without a pause they
-/// would take a task from each other at full speed, each before the other has committed anything.
+/// What was claimed of late. Workers whose clocks are hours apart take each other's leases for expired: without a pause they
+/// would take a task from each other at full speed, each before the other has committed anything. They may hold several such
+/// tasks in turn, so more is remembered than the last claim.
 #[derive(Default)]
-struct Futile(BTreeMap<TaskId, (u64, u64)>);
+struct Futile {
+    /// Epoch and revision of what was claimed since the last turn of pages, and on the page before.
+    page: BTreeMap<TaskId, (u64, u64)>,
+    before: BTreeMap<TaskId, (u64, u64)>,
+}
+
+/// So many claimed tasks are remembered at least.
+const REMEMBERED: usize = 1_024;
 
 impl Futile {
     /// Whether there is more among these than tasks that somebody else has taken since, and to no effect.
     fn is_news(&mut self, claimed: &[Snapshot]) -> bool {
         let taken_in_vain = |s: &Snapshot| {
-            let last = self.0.get(&s.id());
+            let last = self.page.get(&s.id()).or_else(|| self.before.get(&s.id()));
             last.is_some_and(|(epoch, revision)| s.revision == *revision && s.epoch > epoch + 1)
         };
         let news = claimed.iter().any(|s| !taken_in_vain(s));
-        if !claimed.is_empty() {
-            self.0 = claimed.iter().map(|s| (s.id(), (s.epoch, s.revision))).collect();
+        if self.page.len() >= REMEMBERED {
+            self.before = std::mem::take(&mut self.page);
         }
+        self.page.extend(claimed.iter().map(|s| (s.id(), (s.epoch, s.revision))));
         news
     }
 }
@@ -502,5 +511,18 @@ mod tests {
         assert!(futile.is_news(&[claimed(8, 2)]), "something came of it");
         let other = fixtures::claimed(fixtures::task(2));
         assert!(futile.is_news(&[claimed(10, 2), other]));
+        assert!(!futile.is_news(&[claimed(12, 2)]), "also with another one claimed in between");
+    }
+
+    #[test]
+    fn what_is_remembered_of_claims_is_bounded() {
+        let mut futile = Futile::default();
+        let many = 5 * REMEMBERED as u64;
+        for n in 1..=many {
+            futile.is_news(&[fixtures::claimed(fixtures::task(n))]);
+        }
+        assert!(futile.page.len() + futile.before.len() <= 2 * REMEMBERED);
+        let last = fixtures::claimed(fixtures::task(many));
+        assert!(!futile.is_news(&[Snapshot { epoch: last.epoch + 2, ..last }]));
     }
 }
