@@ -164,5 +164,6 @@ fn config() -> MachineConfig {
         max_turns: 500,
         max_budget: None,
         max_output_tokens: 16_384,
+        max_gates: 50,
     }
 }

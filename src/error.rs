@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Conflict,
     /// The task has ended, so this cannot be done with it any more.
     Ended,
+    /// The task does not wait for this answer: for none, for another, or it was given already.
+    NotAwaiting,
     /// Too many of these wait already; the same call may succeed later.
     Full,
     /// The state folder cannot be used: unreadable, not a folder, not abca's, or of a newer abca.
@@ -39,6 +41,7 @@ impl ErrorKind {
             Self::NotFound => "not found",
             Self::Conflict => "conflict",
             Self::Ended => "ended",
+            Self::NotAwaiting => "not awaiting an answer",
             Self::Full => "full",
             Self::State => "state folder",
             Self::Config => "not configured",

@@ -267,13 +267,13 @@ impl TaskHandle {
         }))
     }
 
-    async fn signal(&self, id: SignalId, kind: SignalKind) -> Result<SignalOutcome, Error> {
+    pub(crate) async fn signal(&self, id: SignalId, kind: SignalKind) -> Result<SignalOutcome, Error> {
         let signal = Signal { id, at: self.abca.clock.now(), kind };
         let outcomes = self.abca.store.signal(&[NewSignal { task: self.id, signal, expect_session: None }]).await?;
         outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "the store gave no answer"))
     }
 
-    fn not_found(&self) -> Error {
+    pub(crate) fn not_found(&self) -> Error {
         Error::new(ErrorKind::NotFound, format!("there is no task `{}` in this store", self.id))
     }
 

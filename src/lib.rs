@@ -2,6 +2,7 @@
 #![doc = include_str!("../docs/src/embedding.md")]
 
 mod abca;
+mod approval;
 mod brain;
 mod builder;
 #[cfg(feature = "cli")]
@@ -29,6 +30,7 @@ pub use self::abca::Abca;
 pub use abca_core::event::{Event, EventType};
 pub use abca_core::task::{NewTask, Task, TaskStatus, Verdict};
 pub use abca_core::{EventSeq, MicroUsd, SessionId, TaskId, UserId};
+pub use approval::PendingApproval;
 pub use builder::{Builder, Platform};
 pub use error::{Error, ErrorKind};
 pub use forge::ForgeSettings;

@@ -136,6 +136,8 @@ pub struct LimitSettings {
     pub task_timeout_ms: Option<Millis>,
     /// Longest wait for a human, within [`limits::APPROVAL_TIMEOUT_SECS`].
     pub approval_timeout_ms: Option<Millis>,
+    /// Most questions to humans, within [`limits::GATES`].
+    pub max_gates: Option<u32>,
     /// Longest stay in `FINALIZING`.
     pub finalize_timeout_ms: Option<Millis>,
     /// What a stopping session gets to save its work.
@@ -189,6 +191,9 @@ impl LimitSettings {
         if let Some(wait) = self.approval_timeout_ms.filter(|ms| !approval_ms.contains(ms)) {
             return outside("limits.approval_timeout_ms", &wait, approval_ms.start(), approval_ms.end());
         }
+        if let Some(gates) = self.max_gates.filter(|n| !limits::GATES.contains(n)) {
+            return outside("limits.max_gates", &gates, limits::GATES.start(), limits::GATES.end());
+        }
         let durations = [
             ("limits.retry_backoff_ms", self.retry_backoff_ms),
             ("limits.upload_window_ms", self.upload_window_ms),
@@ -228,6 +233,7 @@ impl LimitSettings {
             registration_timeout_ms,
             task_timeout_ms,
             approval_timeout_ms,
+            max_gates,
             finalize_timeout_ms,
             stop_grace_ms,
             heartbeat_timeout_ms,
@@ -244,6 +250,7 @@ impl LimitSettings {
         set(registration_timeout_ms, &mut below.registration_timeout_ms);
         set(task_timeout_ms, &mut below.task_timeout_ms);
         set(approval_timeout_ms, &mut below.approval_timeout_ms);
+        set(max_gates, &mut below.max_gates);
         set(finalize_timeout_ms, &mut below.finalize_timeout_ms);
         set(stop_grace_ms, &mut below.stop_grace_ms);
         set(heartbeat_timeout_ms, &mut below.heartbeat_timeout_ms);
@@ -393,6 +400,7 @@ mod tests {
             registration_timeout_ms: ms(7),
             task_timeout_ms: ms(8),
             approval_timeout_ms: ms(9),
+            max_gates: Some(9),
             finalize_timeout_ms: ms(10),
             stop_grace_ms: ms(11),
             heartbeat_timeout_ms: ms(12),
@@ -415,6 +423,7 @@ mod tests {
             registration_timeout_ms: ms(7),
             task_timeout_ms: ms(8),
             approval_timeout_ms: ms(9),
+            max_gates: 9,
             finalize_timeout_ms: ms(10),
             stop_grace_ms: ms(11),
             heartbeat_timeout_ms: ms(12),

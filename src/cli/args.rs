@@ -59,6 +59,12 @@ pub(super) enum Command {
         /// What to say: 1 to 2 000 characters
         message: String,
     },
+    /// List what waits for a human's approval
+    Pending(PendingArgs),
+    /// Approve what a task waits for
+    Approve(ApproveArgs),
+    /// Deny what a task waits for
+    Deny(DenyArgs),
     /// Show a task's events
     Events {
         /// The task's id
@@ -106,6 +112,41 @@ pub(super) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PendingArgs {
+    /// Only this user's
+    #[arg(long, value_name = "NAME")]
+    pub(super) user: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApproveArgs {
+    /// The task's id
+    pub(super) task: String,
+    /// Only if it waits at this gate, e.g. gate-1
+    #[arg(long, value_name = "GATE")]
+    pub(super) request: Option<String>,
+    /// What else is approved, for the rest of the task: this_call, tool_type_session, tool_group_session, rule:ID,
+    /// bash_pattern:GLOB, write_path:GLOB, tool_type:TOOL, tool_group:file_write, all_session
+    #[arg(long, value_name = "SCOPE", default_value = "this_call")]
+    pub(super) scope: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DenyArgs {
+    /// The task's id
+    pub(super) task: String,
+    /// Only if it waits at this gate, e.g. gate-1
+    #[arg(long, value_name = "GATE")]
+    pub(super) request: Option<String>,
+    /// Why: the agent is told
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 //! Exit status: 0 when what was asked is done (for `run` and `demo`: the task completed), 1 when it failed, 2 when the
 //! command line is wrong or waiting was given up, 130 after Ctrl-C.
 
+mod approvals;
 mod args;
 mod common;
 mod demo;
@@ -86,6 +87,9 @@ async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Status { task } => tasks::status(state, output, &task).await,
         Command::Cancel { task, wait } => tasks::cancel(state, output, &task, wait).await,
         Command::Nudge { task, message } => tasks::nudge(state, output, &task, &message).await,
+        Command::Pending(args) => approvals::pending(state, output, args).await,
+        Command::Approve(args) => approvals::approve(state, output, args).await,
+        Command::Deny(args) => approvals::deny(state, output, args).await,
         Command::Events { task, after, follow } => tasks::events(state, output, &task, after, follow).await,
         Command::Watch { task } => tasks::watch(state, output, &task).await,
         Command::Log { task } => tasks::log(state, output, &task).await,

@@ -3,13 +3,13 @@
 use abca_core::git::PullRequest;
 use abca_core::session::{LogEntry, LogRecord};
 use abca_core::store::{Counts, DeadLetter};
-use abca_core::task::{CheckResult, PhaseTiming, Task, TaskStatus, Verdict, Verification};
+use abca_core::task::{CheckResult, Gate, PhaseTiming, Task, TaskStatus, Verdict, Verification};
 use abca_core::text::preview;
 use abca_core::{Millis, Timestamp};
 use comfy_table::{ContentArrangement, Table};
 
 use super::common::say;
-use crate::{QueuePlace, TaskOutcome};
+use crate::{PendingApproval, QueuePlace, TaskOutcome};
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -92,6 +92,9 @@ pub(super) fn task(task: &Task, place: Option<QueuePlace>, now: Timestamp) {
     if let Some(session) = &task.session {
         rows.push(("session", session.id.to_string()));
     }
+    if let Some(gate) = &task.awaiting {
+        rows.extend(gate_rows(gate, now));
+    }
     if let Some(cancel) = &task.cancel {
         rows.push(("cancelled", format!("by {} at {}", cancel.by, cancel.at)));
     }
@@ -141,6 +144,41 @@ pub(super) fn dead_letters(letters: &[DeadLetter], now: Timestamp) {
         table.add_row([letter.task.to_string(), now.since(letter.since).to_string(), preview(&letter.reason, 300)]);
     }
     say(&table.trim_fmt());
+}
+
+/// What waits for a human, each with what the answer is about and how to give it.
+pub(super) fn pending(pending: &[PendingApproval], now: Timestamp) {
+    if pending.is_empty() {
+        say("nothing waits for an approval");
+        return;
+    }
+    for (n, waiting) in pending.iter().enumerate() {
+        if n > 0 {
+            say("");
+        }
+        let PendingApproval { task, user, repo, gate } = waiting;
+        let mut rows = vec![(
+            "task",
+            format!("{task} of {user}{}", repo.as_ref().map(|r| format!(" on {r}")).unwrap_or_default()),
+        )];
+        rows.extend(gate_rows(gate, now));
+        rows.push(("answer", format!("abca approve {task}  |  abca deny {task} --reason \"...\"")));
+        pairs(&rows);
+    }
+}
+
+fn gate_rows(gate: &Gate, now: Timestamp) -> Vec<(&'static str, String)> {
+    let left =
+        if gate.deadline > now { format!("{} left", gate.deadline.since(now)) } else { "time is over".to_owned() };
+    let mut rows = vec![
+        ("awaits", format!("{}, {} severity, {left}", gate.request, gate.severity)),
+        ("call", format!("{} {}", gate.tool, gate.preview)),
+        ("because", gate.reason.clone()),
+    ];
+    if !gate.scopes.is_empty() {
+        rows.push(("scopes", format!("this_call, {}", gate.scopes.join(", "))));
+    }
+    rows
 }
 
 fn pairs(rows: &[(&str, String)]) {
@@ -333,6 +371,17 @@ fn entry(entry: &LogEntry) -> (&'static str, String) {
             ("model", text)
         }
         LogEntry::ModelFailed { turn, message, .. } => ("model", format!("turn {turn} failed: {message}")),
+        LogEntry::ApprovalRequested { gate, .. } => (
+            "asks",
+            format!("{} until {}: {} {}\n{}", gate.request, gate.deadline, gate.tool, gate.preview, gate.reason),
+        ),
+        LogEntry::ApprovalExpired { request } => ("asks", format!("{request}: nobody has answered in time")),
+        LogEntry::ApprovalSettled { request, decision, .. } => {
+            let by = decision.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let scope = if decision.approved { format!(" ({})", decision.scope) } else { String::new() };
+            let reason = decision.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+            ("answer", format!("{request} {}{by}{scope}{reason}", decision.word()))
+        }
         LogEntry::ToolStarted { name, call, .. } => ("tool", format!("{name} ({call}) \u{2026}")),
         LogEntry::ToolEnded { result, duration_ms, .. } => {
             let how = if result.is_error { "failed" } else { "done" };

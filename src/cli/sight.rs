@@ -70,7 +70,21 @@ impl Sight {
             }
             EventType::SessionStopping => self.phase("stops the session".to_owned()),
             EventType::CancelRequested => self.line("cancel", &format!("asked for by {}", text("cancelled_by"))),
+            EventType::AgentMilestone if text("milestone") == "approval_requested" => {
+                let until = text("deadline");
+                self.phase(format!("waits for a human until {until}"));
+                let what =
+                    format!("{} {} ({})", text("tool_name"), preview(&text("tool_input_preview"), 100), text("reason"));
+                self.line("asks", &what);
+                self.line("", &format!("  answer: abca approve {0}  |  abca deny {0} --reason ...", event.task_id));
+            }
             EventType::AgentMilestone => self.milestone(&text("milestone"), &text("details")),
+            EventType::ApprovalDecisionRecorded => {
+                let by = text("decided_by");
+                let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+                self.phase("the agent works".to_owned());
+                self.line("answer", &format!("{}{by} {}", text("decision"), text("reason")));
+            }
             EventType::AgentTurn => {
                 self.turn = number("turn");
                 let said = text("text_preview");

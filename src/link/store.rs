@@ -10,7 +10,7 @@ use abca_core::session::{LogEntry, LogRecord};
 use abca_core::store::{
     Append, AppendOutcome, LogQuery, NewSignal, SignalOutcome, StoreError, StoreErrorKind, TaskStore, signal_id,
 };
-use abca_core::task::{SessionPhase, SessionReport, Signal, SignalKind, Snapshot};
+use abca_core::task::{Gate, GateDecision, SessionPhase, SessionReport, Signal, SignalKind, Snapshot};
 use abca_core::{Clock, Millis, SessionId, TaskId};
 use async_trait::async_trait;
 
@@ -122,7 +122,8 @@ impl StoreLink {
 
     /// Signals for the session that its log does not acknowledge.
     async fn unheard(&self, snapshot: &Snapshot) -> Result<Vec<Signal>, LinkError> {
-        let mut signals: Vec<Signal> = snapshot.signals.iter().filter(|s| is_for_session(&s.kind)).cloned().collect();
+        let mut signals: Vec<Signal> =
+            snapshot.signals.iter().filter(|s| is_for_session(snapshot, &s.kind)).cloned().collect();
         if signals.is_empty() {
             return Ok(signals);
         }
@@ -148,8 +149,11 @@ impl StoreLink {
             let heard = heard.entry(task).or_default();
             for (number, record) in page {
                 heard.read = heard.read.max(number);
-                if let LogEntry::Injected { signal: Some(id), .. } = record.entry {
-                    heard.signals.insert(id);
+                match record.entry {
+                    LogEntry::Injected { signal: Some(id), .. } | LogEntry::ApprovalSettled { signal: id, .. } => {
+                        heard.signals.insert(id);
+                    }
+                    _ => {}
                 }
             }
             if !full {
@@ -170,6 +174,38 @@ impl StoreLink {
                 return Ok(log);
             }
         }
+    }
+
+    /// Puts a session's question, and that nobody answered it in time, where `decide` sees it. The log has it already, so that
+    /// whoever repeats the append repeats this, and it counts once: a question per session, an answer per gate, and of a
+    /// human's and the deadline's the one that came first.
+    async fn gates(&self, request: &AppendLog) -> Result<bool, LinkError> {
+        let op = "append";
+        let mut said = false;
+        for record in &request.records {
+            let (id, kind) = match &record.entry {
+                LogEntry::ApprovalRequested { gate, .. } => (
+                    signal_id(&["asked", &gate.request, request.session.as_str()]),
+                    SignalKind::ApprovalRequested { gate: gate.clone() },
+                ),
+                LogEntry::ApprovalExpired { request } => (
+                    Gate::answer_id(request),
+                    SignalKind::ApprovalDecided { request: request.clone(), decision: GateDecision::expired() },
+                ),
+                _ => continue,
+            };
+            let id = id.ok_or_else(|| LinkError::new(LinkErrorKind::Invalid, op, "the gate's name is too long"))?;
+            let signal = Signal { id, at: self.clock.now(), kind };
+            let signal = NewSignal { task: request.task, signal, expect_session: Some(request.session.clone()) };
+            match self.signal(signal, op).await? {
+                SignalOutcome::Accepted | SignalOutcome::Duplicate => said = true,
+                SignalOutcome::Terminal(status) => return Err(refused(op, format!("the task has ended: {status}"))),
+                SignalOutcome::Refused | SignalOutcome::Full | SignalOutcome::NotFound => {
+                    return Err(refused(op, "the task does not expect this session any more"));
+                }
+            }
+        }
+        Ok(said)
     }
 
     /// Waits for a ring that says that the session is live. `None`: it is time to look.
@@ -301,8 +337,14 @@ impl SessionLink for StoreLink {
         self.unwritten.heard_of(&outcomes);
         let outcomes = outcomes.map_err(|e| from_store(op, e))?;
         match outcomes.first() {
-            Some(AppendOutcome::Appended { quiet: true, .. }) => return Ok(LinkReply::default()),
-            Some(AppendOutcome::Appended { quiet: false, .. } | AppendOutcome::Exists { same: true, .. }) => {}
+            Some(AppendOutcome::Appended { quiet, .. }) => {
+                if !self.gates(request).await? && *quiet {
+                    return Ok(LinkReply::default());
+                }
+            }
+            Some(AppendOutcome::Exists { same: true, .. }) => {
+                self.gates(request).await?;
+            }
             Some(AppendOutcome::Exists { len, same: false }) => {
                 let message = format!("record {} was expected next, but the log has {len}", request.expect_seq);
                 return Err(LinkError::new(LinkErrorKind::Conflict, op, message));
@@ -385,9 +427,11 @@ fn cancel_asked(snapshot: &Snapshot) -> Option<&str> {
     })
 }
 
-fn is_for_session(kind: &SignalKind) -> bool {
+fn is_for_session(snapshot: &Snapshot, kind: &SignalKind) -> bool {
     match kind {
-        SignalKind::Nudge { .. } | SignalKind::ApprovalDecided { .. } => true,
+        SignalKind::Nudge { .. } => true,
+        // Not before the task runs again: until then the answer is the platform's to take in.
+        SignalKind::ApprovalDecided { request, .. } => !is_asked(snapshot, request),
         SignalKind::Cancel { .. }
         | SignalKind::UploadsConfirmed
         | SignalKind::SessionRegistered { .. }
@@ -395,6 +439,12 @@ fn is_for_session(kind: &SignalKind) -> bool {
         | SignalKind::SessionExited { .. }
         | SignalKind::ApprovalRequested { .. } => false,
     }
+}
+
+/// Whether the platform has yet to take in the question or its answer.
+fn is_asked(snapshot: &Snapshot, request: &str) -> bool {
+    let asks = |s: &Signal| matches!(&s.kind, SignalKind::ApprovalRequested { gate } if gate.request == request);
+    snapshot.task.awaiting.as_ref().is_some_and(|gate| gate.request == request) || snapshot.signals.iter().any(asks)
 }
 
 fn id_of(what: &str, session: &SessionId) -> Result<SignalId, LinkError> {

@@ -8,9 +8,10 @@ use abca_core::model::{
     ToolResult,
 };
 use abca_core::policy::PolicyDecisionEvent;
-use abca_core::session::{AgentEnd, Input, LogEntry, Machine, Output, Prompt};
+use abca_core::session::{AgentEnd, Approvals, CallVerdict, Input, LogEntry, Machine, Output, Prompt};
+use abca_core::task::Gate;
 use abca_core::text::{Screen, clip_tail, preview};
-use abca_core::time::Millis;
+use abca_core::time::{Millis, Timestamp};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -44,10 +45,10 @@ pub(crate) struct ToolRun {
 }
 
 /// What was said of a call before it ran.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Judged {
-    /// Why it must not run, in words for the model.
-    pub(crate) refusal: Option<String>,
+    /// Whether it may run.
+    pub(crate) verdict: CallVerdict,
     /// What the model is told beside the result.
     pub(crate) warnings: Vec<String>,
     /// What guards decided, for the task's events.
@@ -57,15 +58,15 @@ pub(crate) struct Judged {
 impl Judged {
     /// A no that is no guard's: nothing is told of it but the result.
     pub(crate) fn refused(why: String) -> Self {
-        Self { refusal: Some(why), ..Self::default() }
+        Self { verdict: CallVerdict::Refuse(why), warnings: Vec::new(), told: Vec::new() }
     }
 }
 
 /// Where tools run.
 #[async_trait]
 pub(crate) trait ToolHost: Send + Sync {
-    /// Says whether a call may run; changes nothing.
-    async fn judge(&mut self, call: &ToolCall) -> Judged;
+    /// Says whether a call may run, by what humans have approved so far; changes nothing.
+    async fn judge(&mut self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged;
 
     /// Runs a call that was judged and not refused; the caller drops the future to stop it.
     ///
@@ -82,6 +83,8 @@ pub(crate) struct AgentLoop<'a> {
     pub(crate) saver: &'a mut Saver,
     pub(crate) screen: &'a Screen,
     pub(crate) model_name: String,
+    /// What the model is to be told beside the result of the call that was judged last.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How the loop came to its end.
@@ -108,21 +111,12 @@ impl AgentLoop<'_> {
                         input = Some(self.count().await);
                     }
                     Output::CallModel { covered } => input = Some(self.call_model(covered).await?),
+                    Output::Judge(call) => input = Some(self.judge(&call).await),
+                    Output::AwaitApproval(gate) => input = Some(self.await_approval(&gate).await?),
                     Output::RunTool(call) => {
-                        let judged = self.judge(&call).await;
-                        let mut events = vec![self.tool_call_event(&call)];
-                        let now = self.journal.now();
-                        let Some(mut judged) = judged else {
-                            self.journal.write(Vec::new(), events).await?;
-                            input = Some(Input::Stop);
-                            continue;
-                        };
-                        events.extend(judged.told.drain(..).map(|told| told.into_event(self.screen, now)));
-                        self.journal.write(Vec::new(), events).await?;
-                        input = Some(match judged.refusal {
-                            Some(why) => self.refused(&call, &why),
-                            None => self.run_tool(call, &judged.warnings).await?,
-                        });
+                        let event = self.tool_call_event(&call);
+                        self.journal.write(Vec::new(), vec![event]).await?;
+                        input = Some(self.run_tool(call).await?);
                     }
                     Output::End(end) => {
                         if self.saver.is_busy() {
@@ -230,24 +224,57 @@ impl AgentLoop<'_> {
         })
     }
 
-    /// Whether a call may run; `None` when the session was told to stop meanwhile.
-    async fn judge(&mut self, call: &ToolCall) -> Option<Judged> {
-        let stopped = self.journal.ears().stopped().clone();
-        tokio::select! {
+    /// Whether a call may run. What guards decided is told with the next write.
+    async fn judge(&mut self, call: &ToolCall) -> Input {
+        let (stopped, now) = (self.journal.ears().stopped().clone(), self.journal.now());
+        let judged = tokio::select! {
             biased;
-            () = stopped.cancelled() => None,
-            judged = self.tools.judge(call) => Some(judged),
-        }
+            () = stopped.cancelled() => return Input::Stop,
+            judged = self.tools.judge(call, &self.machine.state().approvals, now) => judged,
+        };
+        let mut events: Vec<NewEvent> = judged.told.into_iter().map(|told| told.into_event(self.screen, now)).collect();
+        let verdict = match judged.verdict {
+            CallVerdict::Refuse(why) => {
+                // It will not run, and so not be told of as one that does.
+                events.insert(0, self.tool_call_event(call));
+                CallVerdict::Refuse(self.screen.scrub(&why).text)
+            }
+            verdict @ (CallVerdict::Allow | CallVerdict::Ask(_)) => verdict,
+        };
+        self.journal.keep([], events);
+        self.warnings = judged.warnings;
+        Input::Judged(verdict)
     }
 
-    fn refused(&self, call: &ToolCall, why: &str) -> Input {
-        let content = vec![Content::text(self.screen.scrub(why).text)];
-        let result = ToolResult { tool_use_id: call.id.clone(), content, is_error: true };
-        Input::ToolDone { result, duration_ms: Millis(0) }
+    /// Waits for a human's answer. When the time is over the platform is told so, and its word counts: a human may have been
+    /// first.
+    async fn await_approval(&mut self, gate: &Gate) -> Result<Input, Abort> {
+        self.journal.flush().await?;
+        let (ears, left) = (self.journal.ears().clone(), gate.deadline.since(self.journal.now()).to_std());
+        let heard = tokio::select! {
+            biased;
+            () = ears.stopped().cancelled() => return Ok(Input::Stop),
+            heard = ears.decided(&gate.request) => Some(heard),
+            () = tokio::time::sleep(left) => None,
+        };
+        let (signal, decision) = match heard {
+            Some(heard) => heard,
+            None => {
+                let entry = LogEntry::ApprovalExpired { request: gate.request.clone() };
+                self.machine.note(&entry);
+                self.journal.write(vec![entry], Vec::new()).await?;
+                tokio::select! {
+                    biased;
+                    () = ears.stopped().cancelled() => return Ok(Input::Stop),
+                    heard = ears.decided(&gate.request) => heard,
+                }
+            }
+        };
+        Ok(Input::Decided { request: gate.request.clone(), signal, decision })
     }
 
     /// Runs a tool; what it prints is told now and then while it runs.
-    async fn run_tool(&mut self, call: ToolCall, warnings: &[String]) -> Result<Input, Abort> {
+    async fn run_tool(&mut self, call: ToolCall) -> Result<Input, Abort> {
         let stopped = self.journal.ears().stopped().clone();
         let begun = self.journal.now();
         let (live, mut printed) = unbounded_channel::<String>();
@@ -289,8 +316,8 @@ impl AgentLoop<'_> {
                 },
             }
         };
-        let content = warnings
-            .iter()
+        let content = std::mem::take(&mut self.warnings)
+            .into_iter()
             .map(Content::text)
             .chain(run.content)
             .map(|part| match part {
@@ -372,6 +399,9 @@ impl AgentLoop<'_> {
             | LogEntry::ModelReserved { .. }
             | LogEntry::ReservedAhead { .. }
             | LogEntry::AheadReleased { .. }
+            | LogEntry::ApprovalRequested { .. }
+            | LogEntry::ApprovalExpired { .. }
+            | LogEntry::ApprovalSettled { .. }
             | LogEntry::ToolStarted { .. }
             | LogEntry::ContextTrimmed { .. }
             | LogEntry::Checkpoint { .. }
@@ -423,7 +453,7 @@ fn checkpoint(journal: &mut Journal, (turn, sha): (u32, String)) -> LogEntry {
 }
 
 /// The argument that says most about a call: what it runs, or where.
-fn main_argument(call: &ToolCall) -> &str {
+pub(super) fn main_argument(call: &ToolCall) -> &str {
     let ToolInput::Json(input) = &call.input else { return "" };
     ["command", "file_path", "pattern", "path"].iter().find_map(|k| input.get(*k)?.as_str()).unwrap_or_default()
 }

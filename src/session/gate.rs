@@ -2,17 +2,21 @@
 
 use abca_core::model::{ToolCall, ToolInput};
 use abca_core::policy::{
-    GuardOutcome, GuardStage, Judgement, LexicalPaths, PolicyDecision, PolicyDecisionEvent, PolicyError, PolicyRequest,
-    RuleMatch,
+    Ask, GuardOutcome, GuardStage, Judgement, LexicalPaths, PolicyDecision, PolicyDecisionEvent, PolicyError,
+    PolicyRequest, RuleMatch,
 };
+use abca_core::session::{Approvals, CallVerdict, GateDraft};
+use abca_core::task::{GATE_PREVIEW_CHARS, InitialScope, limits};
+use abca_core::text::preview;
+use abca_core::{Millis, Timestamp};
 use serde_json::Value;
 
-use super::agent::Judged;
+use super::agent::{Judged, main_argument};
 use super::host::Host;
 
 impl Host {
     /// Judges a call. Whatever is no plain yes is told in an event.
-    pub(super) async fn judged(&self, call: &ToolCall) -> Judged {
+    pub(super) async fn judged(&self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged {
         if !self.allowed.contains(&call.name) {
             let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
             return Judged::refused(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
@@ -35,7 +39,7 @@ impl Host {
         }
         let paths = LexicalPaths { root, home: HOME_OF_HANDS.to_owned() };
         let judged = self.policy.judge(&request, &paths).await;
-        self.settle(&request, judged)
+        self.settle(call, &request, judged, approvals, now)
     }
 
     fn request(&self, call: &ToolCall) -> PolicyRequest {
@@ -55,35 +59,81 @@ impl Host {
         }
     }
 
-    /// What follows from what the engine said.
-    fn settle(&self, request: &PolicyRequest, judged: Result<Judgement, PolicyError>) -> Judged {
+    /// What follows from what the engine said, and from what humans approved.
+    fn settle(
+        &self,
+        call: &ToolCall,
+        request: &PolicyRequest,
+        judged: Result<Judgement, PolicyError>,
+        approvals: &Approvals,
+        now: Timestamp,
+    ) -> Judged {
         let mut told = PolicyDecisionEvent::of_call(self.policy.name(), request, &judged);
-        let (refusal, warnings) = match judged {
-            Err(error) => (Some(format!("the policy could not decide, so the call is denied: {error}")), Vec::new()),
+        let (verdict, warnings) = match judged {
+            Err(error) => {
+                let why = format!("the policy could not decide, so the call is denied: {error}");
+                (CallVerdict::Refuse(why), Vec::new())
+            }
             Ok(judged) => {
                 let warnings =
                     judged.warnings().map(|r| format!("policy warning `{}`: {}", r.rule, r.reason)).collect();
-                let refusal = match judged.decision {
-                    PolicyDecision::Allow => None,
-                    PolicyDecision::Deny { rules } => Some(format!("denied by policy: {}", reasons(&rules))),
-                    PolicyDecision::Ask(ask) => match ask.left(request, &self.granted) {
-                        None => {
-                            if let Some(told) = &mut told {
-                                told.outcome = GuardOutcome::Granted;
+                let verdict = match judged.decision {
+                    PolicyDecision::Allow => CallVerdict::Allow,
+                    PolicyDecision::Deny { rules } => {
+                        CallVerdict::Refuse(format!("denied by policy: {}", reasons(&rules)))
+                    }
+                    PolicyDecision::Ask(ask) => {
+                        let granted: Vec<InitialScope> =
+                            self.granted.iter().chain(&approvals.granted).cloned().collect();
+                        match ask.left(request, &granted).filter(|_| !approvals.is_approved(call)) {
+                            Some(left) => CallVerdict::Ask(Box::new(self.draft(call, request, &left, now))),
+                            None => {
+                                if let Some(told) = &mut told {
+                                    told.outcome = GuardOutcome::Granted;
+                                }
+                                CallVerdict::Allow
                             }
-                            None
                         }
-                        Some(ask) => Some(format!(
-                            "this needs a human's approval, which cannot be asked for yet, so it is denied: {}. Do it \
-                             another way, or leave it and say so.",
-                            reasons(&ask.rules)
-                        )),
-                    },
+                    }
                 };
-                (refusal, warnings)
+                (verdict, warnings)
             }
         };
-        Judged { refusal, warnings, told: told.into_iter().collect() }
+        Judged { verdict, warnings, told: told.into_iter().collect() }
+    }
+
+    fn draft(&self, call: &ToolCall, request: &PolicyRequest, ask: &Ask, now: Timestamp) -> GateDraft {
+        GateDraft {
+            preview: preview(&self.screen.scrub(main_argument(call)).text, GATE_PREVIEW_CHARS),
+            rules: ask.rules.iter().map(|r| r.rule.clone()).collect(),
+            reason: self.screen.scrub(&reasons(&ask.rules)).text,
+            severity: ask.severity(),
+            scopes: ask.scopes(request).iter().map(|s| self.screen.scrub(&s.to_string()).text).collect(),
+            now,
+            deadline: self.patience.deadline(ask.approval_timeout_ms(), now),
+        }
+    }
+}
+
+/// How long a task can wait for a human.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Longest wait, where no rule says less.
+    pub(crate) approval: Millis,
+    /// The end of the task's time.
+    pub(crate) until: Timestamp,
+}
+
+/// What must be left of a task's time after a wait (`behaviour.md` 6.6).
+const LEFT_AFTER: Millis = Millis::secs(120);
+
+impl Patience {
+    /// When a gate that is asked now answers itself; `None` where there is no time for one.
+    fn deadline(&self, rules: Option<Millis>, now: Timestamp) -> Option<Timestamp> {
+        let wanted = rules.map_or(self.approval, |r| r.min(self.approval));
+        let left = Millis(self.until.since(now).0.saturating_sub(LEFT_AFTER.0));
+        let wait = wanted.min(left);
+        (wait >= Millis::secs(u64::from(*limits::APPROVAL_TIMEOUT_SECS.start()))).then(|| now.after(wait))
     }
 }
 
@@ -100,4 +150,24 @@ fn reasons(rules: &[RuleMatch]) -> String {
         }
     };
     rules.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_waits_as_long_as_its_rules_the_task_and_the_time_left_allow() {
+        let now = Timestamp::from_millis(1_000_000);
+        let wait = |approval, left, rules: Option<u64>| {
+            let patience = Patience { approval: Millis::secs(approval), until: now.after(Millis::secs(left)) };
+            patience.deadline(rules.map(Millis::secs), now).map(|d| d.since(now).0 / 1_000)
+        };
+        assert_eq!(wait(300, 9_000, None), Some(300));
+        assert_eq!(wait(300, 9_000, Some(60)), Some(60));
+        assert_eq!(wait(300, 9_000, Some(600)), Some(300), "not longer than the task says");
+        assert_eq!(wait(300, 200, None), Some(80), "two minutes are left to end well");
+        assert_eq!(wait(300, 149, None), None);
+        assert_eq!(wait(300, 0, None), None);
+    }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use abca_core::model::{Content, ToolCall};
 use abca_core::policy::PolicyEngine;
 use abca_core::prompt::ProjectSettings;
+use abca_core::session::Approvals;
 use abca_core::task::InitialScope;
 use abca_core::text::Screen;
-use abca_core::{Millis, TaskId};
+use abca_core::{Millis, TaskId, Timestamp};
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::agent::{Judged, ToolHost, ToolRun};
+use super::gate::Patience;
 use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
 use super::tools;
 use super::verify::{Shell, ShellRun};
@@ -31,7 +33,9 @@ pub(crate) struct Host {
     pub(crate) base_branch: String,
     pub(crate) read_only: bool,
     pub(crate) tainted: bool,
-    /// What humans approved before.
+    /// How long a human may take, and until when the task may last.
+    pub(crate) patience: Patience,
+    /// What humans approved when the task was submitted.
     pub(crate) granted: Vec<InitialScope>,
     /// Tools that the workflow grants.
     pub(crate) allowed: BTreeSet<String>,
@@ -52,8 +56,8 @@ impl Host {
 
 #[async_trait]
 impl ToolHost for Host {
-    async fn judge(&mut self, call: &ToolCall) -> Judged {
-        self.judged(call).await
+    async fn judge(&mut self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged {
+        self.judged(call, approvals, now).await
     }
 
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {

@@ -7,8 +7,9 @@ use abca_core::event::NewEvent;
 use abca_core::id::{SessionId, SignalId, TaskId};
 use abca_core::link::{AppendLog, LinkError, LinkErrorKind, LinkReply, SessionLink};
 use abca_core::session::{LogEntry, LogRecord};
-use abca_core::task::{SessionReport, Signal, SignalKind};
+use abca_core::task::{GateDecision, SessionReport, Signal, SignalKind};
 use abca_core::time::Clock;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Why a session ends without a report of its own making.
@@ -46,19 +47,22 @@ impl From<LinkError> for Abort {
 #[derive(Debug, Default)]
 struct Heard {
     nudges: Vec<(String, String)>,
+    /// Answers to gates, as `(gate, signal id, answer)`.
+    decisions: Vec<(String, String, GateDecision)>,
 }
 
 /// The ears of a session: shared between its journal, its heartbeat and its loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Ears {
     heard: Arc<Mutex<Heard>>,
+    news: Arc<Notify>,
     stop: CancellationToken,
 }
 
 impl Ears {
     /// Ears that also hear a stop from outside, e.g. SIGTERM.
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { heard: Arc::default(), stop }
+        Self { heard: Arc::default(), news: Arc::default(), stop }
     }
 
     /// Ends when the session is to stop.
@@ -70,6 +74,12 @@ impl Ears {
     pub(crate) fn hear(&self, reply: LinkReply) {
         let mut heard = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for signal in reply.signals {
+            if let SignalKind::ApprovalDecided { request, decision } = &signal.kind
+                && !heard.decisions.iter().any(|(_, id, _)| id == signal.id.as_str())
+            {
+                heard.decisions.push((request.clone(), signal.id.as_str().to_owned(), decision.clone()));
+                self.news.notify_waiters();
+            }
             if let Some(nudge) = nudge_text(&signal)
                 && !heard.nudges.iter().any(|(id, _)| id == signal.id.as_str())
             {
@@ -79,6 +89,23 @@ impl Ears {
         if let Some(why) = reply.stop {
             tracing::info!(%why, "the platform wants this session to stop");
             self.stop.cancel();
+        }
+    }
+
+    /// Waits for the answer to a gate: its signal's id and what it says. Cancel-safe.
+    pub(crate) async fn decided(&self, request: &str) -> (String, GateDecision) {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            // Before the look, so that nothing comes in between.
+            news.as_mut().enable();
+            {
+                let heard = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some((_, id, decision)) = heard.decisions.iter().find(|(of, _, _)| of == request) {
+                    return (id.clone(), decision.clone());
+                }
+            }
+            news.await;
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::SessionId;
 use crate::model::{ModelReply, ToolResult};
 use crate::money::MicroUsd;
-use crate::task::{Failure, Verification};
+use crate::task::{Failure, Gate, GateDecision, Verification};
 use crate::time::{Millis, Timestamp};
 
 /// A record of the log.
@@ -152,6 +152,31 @@ pub enum LogEntry {
         message: String,
         /// What is counted as spent.
         cost: MicroUsd,
+    },
+    /// The policy wants a human to say whether a call may run; the task waits. Written again, under the same name, by a
+    /// session that takes the question up.
+    ApprovalRequested {
+        /// The turn.
+        turn: u32,
+        /// The call's id.
+        call: String,
+        /// The question.
+        gate: Box<Gate>,
+    },
+    /// Nobody had answered when the gate's time was over. The platform hears of it by this, and says what the answer is: a
+    /// human may have been first.
+    ApprovalExpired {
+        /// The gate's name.
+        request: String,
+    },
+    /// The answer, as the platform gave it.
+    ApprovalSettled {
+        /// The gate's name.
+        request: String,
+        /// The signal that it came in.
+        signal: String,
+        /// The answer.
+        decision: GateDecision,
     },
     /// A tool is about to run. Without a later end it is settled as interrupted, never repeated blindly.
     ToolStarted {

@@ -8,6 +8,9 @@
 //! it may go out while the tool's result is being written; see `docs/design/0005-one-write-a-turn.md`.
 
 mod calls;
+mod gates;
+
+pub use gates::{CallVerdict, GateDraft};
 
 use super::{AgentEnd, LogEntry, SessionState};
 use crate::model::{
@@ -15,7 +18,7 @@ use crate::model::{
 };
 use crate::money::MicroUsd;
 use crate::session::stuck::{StuckGuard, StuckVerdict};
-use crate::task::{Failure, FailureReason};
+use crate::task::{Failure, FailureReason, Gate, GateDecision};
 use crate::time::Millis;
 
 /// Empty or cut answers in a row before the session gives up.
@@ -44,6 +47,8 @@ pub struct MachineConfig {
     pub max_budget: Option<MicroUsd>,
     /// Most tokens of one answer.
     pub max_output_tokens: u32,
+    /// Most questions to humans; after that, what would be asked is denied.
+    pub max_gates: u32,
 }
 
 /// The prompt of a conversation.
@@ -83,6 +88,17 @@ pub enum Input {
         /// Whether the provider may have billed the call: then the reservation counts as spent.
         billed: bool,
     },
+    /// What guards say of the call that [`Output::Judge`] named.
+    Judged(CallVerdict),
+    /// The platform gave a gate's answer.
+    Decided {
+        /// The gate's name.
+        request: String,
+        /// The signal it came in.
+        signal: String,
+        /// The answer.
+        decision: GateDecision,
+    },
     /// A tool ended; the result is screened already.
     ToolDone {
         /// The result.
@@ -118,6 +134,10 @@ pub enum Output {
         /// under way, and must be before, or together with, what its answer brings.
         covered: bool,
     },
+    /// Ask the guards whether this call may run; answer with [`Input::Judged`]. Changes nothing.
+    Judge(ToolCall),
+    /// Wait for a human; answer with [`Input::Decided`].
+    AwaitApproval(Box<Gate>),
     /// Run this tool; answer with [`Input::ToolDone`].
     RunTool(ToolCall),
     /// A good moment to save the work; may run beside the next model call.
@@ -138,6 +158,10 @@ enum Phase {
     Counting,
     /// The model's answer is awaited.
     Model,
+    /// What guards say of a call is awaited.
+    Judging,
+    /// A human's answer is awaited.
+    Gate,
     /// A tool's result is awaited.
     Tool,
     /// Over.
@@ -217,6 +241,10 @@ impl Machine {
             (Input::ModelFailed { kind, message, billed }, Phase::Model) => {
                 self.model_failed(kind, &message, billed, &mut out);
             }
+            (Input::Judged(verdict), Phase::Judging) => self.judged(verdict, &mut out),
+            (Input::Decided { request, signal, decision }, Phase::Gate) => {
+                self.decided(request, signal, decision, &mut out);
+            }
             (Input::ToolDone { result, duration_ms }, Phase::Tool) => self.tool_done(result, duration_ms, &mut out),
             (Input::ToolLasts, Phase::Tool) => {
                 if let Some((turn, _)) = self.state.ahead {
@@ -224,7 +252,7 @@ impl Machine {
                 }
             }
             (Input::Reconsider, Phase::Model) => self.reconsider(&mut out),
-            (Input::Stop, Phase::New | Phase::Counting | Phase::Model | Phase::Tool) => {
+            (Input::Stop, Phase::New | Phase::Counting | Phase::Model | Phase::Judging | Phase::Gate | Phase::Tool) => {
                 self.phase = Phase::Ended;
                 out.push(Output::End(AgentEnd { failure: None, answer: String::new() }));
             }
@@ -233,6 +261,8 @@ impl Machine {
                 | Input::Counted { .. }
                 | Input::Replied { .. }
                 | Input::ModelFailed { .. }
+                | Input::Judged(_)
+                | Input::Decided { .. }
                 | Input::ToolDone { .. }
                 | Input::ToolLasts
                 | Input::Reconsider
@@ -355,13 +385,8 @@ impl Machine {
                 self.log(LogEntry::ToolEnded { turn, result, duration_ms: Millis(0) }, out);
                 continue;
             }
-            let entry = LogEntry::ToolStarted { turn, call: next.call.id.clone(), name: next.call.name.clone() };
-            self.log(entry, out);
-            if self.state.pending.len() == 1 {
-                self.reserve_ahead(out);
-            }
-            self.phase = Phase::Tool;
-            out.push(Output::RunTool(next.call));
+            self.phase = Phase::Judging;
+            out.push(Output::Judge(next.call));
             return;
         }
         if self.state.changed_turn == turn && turn > 0 {

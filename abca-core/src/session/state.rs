@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LogEntry, LogRecord, StepName, StepStatus};
+use super::{Approvals, LogEntry, LogRecord, StepName, StepStatus};
 use crate::model::{Content, Message, ModelRequest, Role, StopReason, ToolCall, Usage};
 use crate::money::MicroUsd;
 use crate::task::{Failure, PullRequestRef, Verification};
@@ -88,6 +88,8 @@ pub struct SessionState {
     pub pushed: Option<(String, String)>,
     /// The pull request.
     pub pull_request: Option<PullRequestRef>,
+    /// What humans were asked and what they answered.
+    pub approvals: Approvals,
     /// The end of the agent loop.
     pub ended: Option<AgentEnd>,
 }
@@ -129,6 +131,7 @@ impl Default for SessionState {
             push_intended: Vec::new(),
             pushed: None,
             pull_request: None,
+            approvals: Approvals::default(),
             ended: None,
         }
     }
@@ -218,7 +221,16 @@ impl SessionState {
                 self.ahead = None;
                 self.spent = self.spent.plus(*cost);
             }
+            LogEntry::ApprovalRequested { call, gate, .. } => self.approvals.ask(call, gate),
+            LogEntry::ApprovalExpired { .. } => {}
+            LogEntry::ApprovalSettled { request, signal, decision } => {
+                self.heard.insert(signal.clone());
+                let asked_of = self.approvals.open.as_ref().map(|open| open.call.clone());
+                let call = self.pending.iter().find(|p| Some(&p.call.id) == asked_of.as_ref()).map(|p| &p.call);
+                self.approvals.settle(request, decision, call);
+            }
             LogEntry::ToolStarted { call, .. } => {
+                self.approvals.used(call);
                 if let Some(p) = self.pending.iter_mut().find(|p| p.call.id == *call) {
                     p.started = true;
                 }
@@ -226,6 +238,7 @@ impl SessionState {
             LogEntry::ToolEnded { turn, result, duration_ms } => {
                 let Some(at) = self.pending.iter().position(|p| p.call.id == result.tool_use_id) else { return };
                 let done = self.pending.remove(at);
+                self.approvals.used(&done.call.id);
                 if may_change_files(&done.call.name) {
                     self.changed_turn = *turn;
                 }

@@ -338,6 +338,8 @@ pub struct SlotUsage {
 /// * **Claims** raise the epoch; a task is claimable when it is due, or when its lease has expired at `now`. A due time or
 ///   a lease further from `now` than [`FARTHEST`] has passed: a clock was set back, and nobody waits for what it showed.
 ///   A task never leaves the due index while it is not terminal, except by a release with `due: None`.
+/// * **Answers to gates** wait likewise, until the log says so by [`crate::session::LogEntry::ApprovalSettled`] and the task no longer
+///   waits for them.
 /// * **Nudges** wait in the inbox until a record of the log says that the agent heard them ([`crate::session::LogEntry::Injected`]): the
 ///   append of that record takes them out, and bumps the revision if it does. At most [`NUDGES_PENDING`] wait.
 /// * **Signals** make the task due at once, whoever holds its lease, and bump the revision, so that a decision made

@@ -338,15 +338,27 @@ impl TaskRow {
         self.snapshot.heartbeat_at = before.max(Some(now));
     }
 
-    /// Nudges in the inbox that an append says the agent has heard.
+    /// Nudges in the inbox that an append says the agent has heard, and answers to gates that it has taken in; an answer that
+    /// the task still waits for stays.
     pub fn heard(&self, append: &Append) -> Vec<SignalId> {
         let said = |r: &LogRecord| match &r.entry {
             LogEntry::Injected { signal, .. } => signal.clone(),
+            LogEntry::ApprovalSettled { signal, .. } => Some(signal.clone()),
             _ => None,
         };
         let ids: BTreeSet<String> = append.records.iter().filter_map(said).collect();
-        let nudges = self.snapshot.signals.iter().filter(|s| matches!(s.kind, SignalKind::Nudge { .. }));
-        nudges.filter(|s| ids.contains(s.id.as_str())).map(|s| s.id.clone()).collect()
+        let awaiting = self.snapshot.task.awaiting.as_ref().map(|gate| &gate.request);
+        let for_sessions = self.snapshot.signals.iter().filter(|s| match &s.kind {
+            SignalKind::Nudge { .. } => true,
+            SignalKind::ApprovalDecided { request, .. } => awaiting != Some(request),
+            SignalKind::Cancel { .. }
+            | SignalKind::UploadsConfirmed
+            | SignalKind::SessionRegistered { .. }
+            | SignalKind::SessionResult { .. }
+            | SignalKind::SessionExited { .. }
+            | SignalKind::ApprovalRequested { .. } => false,
+        });
+        for_sessions.filter(|s| ids.contains(s.id.as_str())).map(|s| s.id.clone()).collect()
     }
 
     /// Counts what an append that was checked and begins right after the log's end adds, and takes what it says was

@@ -5,6 +5,7 @@ mod builder;
 mod caps;
 mod change;
 mod decide;
+mod gate;
 mod infer;
 mod liveness;
 mod parts;
@@ -19,6 +20,7 @@ pub use attachments::{ATTACHMENT_BYTES, ATTACHMENT_TYPES, ATTACHMENTS_TOTAL_BYTE
 pub use caps::Caps;
 pub use change::{apply, fail_dead_letter};
 pub use decide::{Backend, decide};
+pub use gate::{ApprovalScope, GATE_PREVIEW_CHARS, GATE_REASON_CHARS, Gate, GateDecision};
 pub use infer::{Ending, Inference, Shown, Signs, infer};
 pub use liveness::{Liveness, judge};
 pub use parts::{FixedPart, MovingPart};

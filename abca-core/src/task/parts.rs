@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{CancelRequest, Failure, Prepared, SessionRecord, SessionReport, Unanswered, Unprepared};
-use super::{Task, TaskSpec, TaskStatus};
+use super::{Gate, Task, TaskSpec, TaskStatus};
 use crate::id::{IdempotencyKey, TaskId, UserId};
 use crate::shared::Shared;
 use crate::store::format::{first, is_first};
@@ -46,7 +46,7 @@ pub struct MovingPart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    awaiting: Option<String>,
+    awaiting: Option<Box<Gate>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancel: Option<CancelRequest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +180,7 @@ mod tests {
     use crate::task::Verdict;
     use crate::task::{FixedPart, MovingPart, Task, TaskStatus};
     use crate::testing::fixtures::{self, report};
+    use crate::time::Timestamp;
 
     fn through_json(task: &Task) -> (Task, String) {
         let (fixed, moving) = task.parts();
@@ -198,7 +199,7 @@ mod tests {
         task.status = TaskStatus::Running;
         task.attempt = 2;
         task.report = Some(report(Verdict::Succeeded).into());
-        task.awaiting = Some("gate".to_owned());
+        task.awaiting = Some(Box::new(fixtures::gate("gate-1", Timestamp::from_millis(9))));
         task.unanswered = Some(fixtures::unanswered());
         task.inferred = Some("seen".to_owned());
         assert_eq!(through_json(&task).0, task);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TaskSpec, TaskStatus};
+use super::{Gate, TaskSpec, TaskStatus};
 use crate::id::{IdempotencyKey, SessionId, TaskId, UserId};
 use crate::model::Usage;
 use crate::money::MicroUsd;
@@ -51,7 +51,7 @@ pub struct Task {
     pub session: Option<SessionRecord>,
     /// The gate that a human is awaited for.
     #[serde(default)]
-    pub awaiting: Option<String>,
+    pub awaiting: Option<Box<Gate>>,
     /// The wish to cancel, until it is confirmed by `CANCELLED`.
     pub cancel: Option<CancelRequest>,
     /// What the session reported.

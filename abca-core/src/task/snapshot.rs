@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Prepared, SessionReport, Task, Transition};
+use super::{Failure, Gate, GateDecision, Prepared, SessionReport, Task, Transition};
 use crate::compute::SessionView;
 use crate::event::NewEvent;
 use crate::id::{EffectKey, SessionId, SignalId, TaskId};
@@ -98,19 +98,15 @@ pub enum SignalKind {
     },
     /// The session waits for a human.
     ApprovalRequested {
-        /// The gate.
-        request: String,
-        /// When it answers itself with no.
-        deadline: Timestamp,
+        /// What is asked.
+        gate: Box<Gate>,
     },
-    /// A human answered.
+    /// A human answered, or nobody did in time; delivered to the session once the task runs again, see [`Gate`].
     ApprovalDecided {
-        /// The gate.
+        /// The gate's name.
         request: String,
-        /// Yes or no.
-        approved: bool,
-        /// Why not.
-        reason: Option<String>,
+        /// The answer.
+        decision: GateDecision,
     },
 }
 

@@ -25,6 +25,10 @@ pub mod limits {
     pub const ATTACHMENTS: usize = 10;
     /// Seconds that a human gate may wait.
     pub const APPROVAL_TIMEOUT_SECS: std::ops::RangeInclusive<u32> = 30..=3_600;
+    /// Questions to humans in the life of a task (`behaviour.md` 6.6).
+    pub const GATES: std::ops::RangeInclusive<u32> = 1..=500;
+    /// So many where nobody says otherwise.
+    pub const DEFAULT_GATES: u32 = 50;
     /// Most pre-approvals.
     pub const INITIAL_APPROVALS: usize = 20;
     /// Longest pre-approval, in characters.
@@ -211,6 +215,9 @@ pub struct ResolvedLimits {
     pub task_timeout_ms: Millis,
     /// Longest wait for a human.
     pub approval_timeout_ms: Millis,
+    /// Most questions to humans in the life of the task, within [`limits::GATES`]; after that, what would be asked is denied.
+    #[serde(default = "default_gates")]
+    pub max_gates: u32,
     /// Longest stay in `FINALIZING`.
     pub finalize_timeout_ms: Millis,
     /// What a stopping session gets to save its work before it is killed.
@@ -238,6 +245,7 @@ impl Default for ResolvedLimits {
             registration_timeout_ms: Millis::secs(120),
             task_timeout_ms: Millis::secs(9 * 3600),
             approval_timeout_ms: Millis::secs(300),
+            max_gates: limits::DEFAULT_GATES,
             finalize_timeout_ms: Millis::secs(10 * 60),
             stop_grace_ms: Millis::secs(10),
             heartbeat_timeout_ms: Millis::secs(240),
@@ -246,6 +254,11 @@ impl Default for ResolvedLimits {
             slots: Vec::new(),
         }
     }
+}
+
+/// Records of before the limit have it too.
+const fn default_gates() -> u32 {
+    limits::DEFAULT_GATES
 }
 
 impl TaskSpec {

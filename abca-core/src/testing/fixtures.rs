@@ -7,12 +7,13 @@ use crate::event::{EventType, NewEvent};
 use crate::id::{EffectKey, SessionId, SignalId, TaskId, UserId, WorkerId};
 use crate::model::Usage;
 use crate::money::MicroUsd;
+use crate::policy::Severity;
 use crate::session::{LogEntry, LogRecord};
 use crate::store::{ClaimQuery, Commit, LeaseChange, NewSignal, Submit};
 use crate::task::{
-    Cause, Change, DiffStat, Effect, EffectKind, Failure, FailureReason, Prepared, ResolvedLimits, SessionPhase,
-    SessionRecord, SessionReport, Signal, SignalKind, SlotChange, SlotLimit, SlotScope, Snapshot, Task, TaskSpec,
-    TaskStatus, Transition, Unanswered, Verdict,
+    ApprovalScope, Cause, Change, DiffStat, Effect, EffectKind, Failure, FailureReason, Gate, GateDecision, Prepared,
+    ResolvedLimits, SessionPhase, SessionRecord, SessionReport, Signal, SignalKind, SlotChange, SlotLimit, SlotScope,
+    Snapshot, Task, TaskSpec, TaskStatus, Transition, Unanswered, Verdict,
 };
 use crate::time::{Millis, Timestamp};
 
@@ -128,6 +129,33 @@ pub fn report(verdict: Verdict) -> SessionReport {
         prompt_version: "0".repeat(12),
         model: None,
     }
+}
+
+/// A gate of that name about a forced push, until then.
+pub fn gate(request: &str, deadline: Timestamp) -> Gate {
+    Gate {
+        request: request.to_owned(),
+        tool: "Bash".to_owned(),
+        preview: "git push --force".to_owned(),
+        rules: vec!["force_push_any".to_owned()],
+        reason: "`force_push_any`: rewrites what others may have".to_owned(),
+        severity: Severity::Medium,
+        scopes: vec!["rule:force_push_any".to_owned()],
+        asked_at: at(1),
+        deadline,
+    }
+}
+
+/// The question of that gate.
+pub fn asked(request: &str, deadline: Timestamp) -> SignalKind {
+    SignalKind::ApprovalRequested { gate: Box::new(gate(request, deadline)) }
+}
+
+/// The answer to that gate.
+pub fn decided(request: &str, approved: bool) -> SignalKind {
+    let decision =
+        if approved { GateDecision::approve("ann", ApprovalScope::ThisCall) } else { GateDecision::expired() };
+    SignalKind::ApprovalDecided { request: request.to_owned(), decision }
 }
 
 /// A forge that has failed to answer twice.

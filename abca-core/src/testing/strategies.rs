@@ -38,11 +38,7 @@ pub fn signal() -> impl Strategy<Value = SignalKind> {
         2 => "[a-z]{1,8}".prop_map(|by| SignalKind::Cancel { by }),
         3 => "\\PC{1,40}".prop_map(|message| SignalKind::Nudge { message }),
         1 => Just(SignalKind::UploadsConfirmed),
-        1 => prop::bool::ANY.prop_map(|approved| SignalKind::ApprovalDecided {
-            request: "gate".to_owned(),
-            approved,
-            reason: None,
-        }),
+        1 => prop::bool::ANY.prop_map(|approved| fixtures::decided("gate", approved)),
     ]
 }
 

@@ -29,9 +29,11 @@ use bodies::Bodies;
 use call::{Beat, Call, Reply};
 use writer::{Message, Writer};
 
+#[cfg(feature = "postgres")]
+pub(crate) use engine::Sketch;
 #[cfg(feature = "sqlite")]
 pub(crate) use engine::scopes_of;
-pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Outline, Scope, Sheet, Sketch};
+pub(crate) use engine::{Ask, Begun, Candidate, Engine, Found, Outline, Scope, Sheet};
 pub(crate) use error::{Cure, Trouble, corrupt};
 pub(crate) use rows::{RawRow, Record, commits_text, event, numbered, signed, unsigned};
 pub(crate) use shelf::Shelf;

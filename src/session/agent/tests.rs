@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use abca_core::Timestamp;
 use abca_core::id::{SessionId, SignalId, TaskId};
 use abca_core::link::{AppendLog, LinkError, LinkReply, Registered, SessionLink};
 use abca_core::model::{ModelCapabilities, ModelStream, StopReason, TokenCount, Usage};
@@ -137,8 +136,8 @@ const PIECES: [&str; 2] = ["pushing with ghp_0123456789abcdef", "0123456789abcde
 
 #[async_trait]
 impl ToolHost for Tool {
-    async fn judge(&mut self, _call: &ToolCall) -> Judged {
-        Judged::default()
+    async fn judge(&mut self, _: &ToolCall, _: &Approvals, _: Timestamp) -> Judged {
+        Judged { verdict: CallVerdict::Allow, warnings: Vec::new(), told: Vec::new() }
     }
 
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
@@ -197,6 +196,7 @@ impl Case {
             },
             tools: Vec::new(),
             max_turns: 20,
+            max_gates: 3,
             max_budget: None,
             max_output_tokens: 8_000,
         };
@@ -209,6 +209,7 @@ impl Case {
             saver,
             screen: &Screen::default(),
             model_name: "script:m".to_owned(),
+            warnings: Vec::new(),
         };
         let prompt = Prompt { system: "s".to_owned(), user: "u".to_owned(), version: "v".to_owned() };
         let end = looping.run(prompt).await.unwrap();

@@ -18,6 +18,7 @@ use abca_core::workflow::{self, Workflow};
 
 use super::agent::{AgentLoop, LoopEnd};
 use super::deliver;
+use super::gate::Patience;
 use super::host::Host;
 use super::journal::{Abort, Journal};
 use super::report::{Outcome, report_of};
@@ -240,6 +241,14 @@ impl Pipeline {
             branch: self.task.prepared.as_ref().map(|p| p.branch.clone()).unwrap_or_default(),
             base_branch: self.task.prepared.as_ref().map(|p| p.base_branch.clone()).unwrap_or_default(),
             read_only: self.task.spec.read_only,
+            patience: Patience {
+                approval: self.task.spec.limits.approval_timeout_ms,
+                until: self
+                    .task
+                    .admitted_at
+                    .unwrap_or(self.task.created_at)
+                    .after(self.task.spec.limits.task_timeout_ms),
+            },
             // Each was checked when the task was submitted.
             granted: self.task.spec.initial_approvals.iter().filter_map(|s| s.parse().ok()).collect(),
             tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description")),
@@ -289,6 +298,7 @@ impl Pipeline {
             max_turns: self.task.spec.limits.max_turns,
             max_budget: self.task.spec.limits.max_budget,
             max_output_tokens: self.parts.max_output_tokens,
+            max_gates: self.task.spec.limits.max_gates,
         };
         let workspace = host.workspace.clone();
         let save = move || {
@@ -304,6 +314,7 @@ impl Pipeline {
             saver: &mut saver,
             screen: &self.screen,
             model_name: self.parts.model_name.clone(),
+            warnings: Vec::new(),
         };
         let ended = looping.run(prompt).await;
         self.state = looping.machine.state().clone();

@@ -16,15 +16,15 @@ use secrecy::SecretString;
 use super::world::{Act, World, report};
 
 /// A task whose first session is expected, and played by the test.
-struct Stage {
-    world: World,
+pub struct Stage {
+    pub world: World,
     _worker: Worker,
-    task: TaskId,
-    session: SessionId,
+    pub task: TaskId,
+    pub session: SessionId,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub async fn set() -> Self {
         let world = World::new(Act::Mute);
         let worker = world.worker();
         let task = world.submit(world.task(|_| {})).await;
@@ -32,7 +32,7 @@ impl Stage {
         Self { world, _worker: worker, task, session: SessionId::of(task, 1) }
     }
 
-    fn append(&self, expect_seq: u64, entry: LogEntry) -> AppendLog {
+    pub fn append(&self, expect_seq: u64, entry: LogEntry) -> AppendLog {
         let record = LogRecord { session: self.session.clone(), at: self.world.clock.now(), entry };
         let (task, session) = (self.task, self.session.clone());
         AppendLog { task, session, expect_seq, records: vec![record], events: Vec::new() }

@@ -3,6 +3,7 @@
 mod caps;
 mod chaos;
 mod delivered;
+mod gates;
 mod leases;
 mod link;
 mod lives;

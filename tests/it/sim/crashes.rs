@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use abca::orchestrator::{Worker, WorkerConfig};
-use abca_core::task::{SignalKind, TaskSpec, TaskStatus};
+use abca_core::task::{TaskSpec, TaskStatus};
 use abca_core::testing::chaos::{Chaos, Fault};
 use abca_core::testing::fixtures;
 use abca_core::{Clock, Millis, TaskId};
@@ -87,13 +87,12 @@ async fn lived(world: &World, life: Life) {
         Life::Approved => {
             let running = running(world, id).await;
             let now = world.clock.now();
-            let ask =
-                SignalKind::ApprovalRequested { request: "gate".to_owned(), deadline: now.after(Millis::secs(300)) };
+            let ask = fixtures::asked("gate", now.after(Millis::secs(300)));
             world.store.signal(&[fixtures::signal(id, "ask", ask, now)]).await.unwrap();
             if running {
                 world.until(id, "asked or ended", |s| s.task.awaiting.is_some() || s.task.status.is_terminal()).await;
             }
-            let yes = SignalKind::ApprovalDecided { request: "gate".to_owned(), approved: true, reason: None };
+            let yes = fixtures::decided("gate", true);
             world.store.signal(&[fixtures::signal(id, "yes", yes, world.clock.now())]).await.unwrap();
             ends(world, id, TaskStatus::Completed).await;
         }

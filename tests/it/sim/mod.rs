@@ -194,7 +194,9 @@ fn a_seed_is_a_run() {
 /// had it before the other had committed anything.
 #[test]
 fn workers_whose_clocks_are_hours_apart_do_not_take_a_task_from_each_other_for_ever() {
-    assert!(holds(477).steps < 1_000);
+    for seed in [477, 39_248, 43_881, 125_930, 262_892, 271_590] {
+        assert!(holds(seed).steps < 3_000, "{seed}");
+    }
 }
 
 /// `ABCA_SIM_SEEDS=7` replays a seed with its trace; `ABCA_SIM_SEEDS=0..1000000` runs a range on every core.

@@ -13,7 +13,7 @@ use abca_core::store::NewSignal;
 use abca_core::task::{Signal, SignalKind, Verdict};
 use abca_core::testing::Dice;
 use abca_core::testing::faults::Weather;
-use abca_core::testing::fixtures::report;
+use abca_core::testing::fixtures::{self, report};
 use abca_core::testing::witness::Witness;
 use abca_core::{Clock, Millis, SessionId, TaskId};
 use tokio_util::sync::CancellationToken;
@@ -207,7 +207,7 @@ impl Session<'_> {
         let gate = format!("gate/{}", self.id);
         let deadline = self.p.clock.now().after(Millis::secs(300));
         self.count("session: asks a human");
-        self.tells(&format!("asked/{gate}"), SignalKind::ApprovalRequested { request: gate.clone(), deadline }).await?;
+        self.tells(&format!("asked/{gate}"), fixtures::asked(&gate, deadline)).await?;
         self.human(&gate);
         for _ in 0..15 {
             tokio::select! {
@@ -226,8 +226,7 @@ impl Session<'_> {
             }
         }
         self.count("human: does not answer in time");
-        let no = SignalKind::ApprovalDecided { request: gate.clone(), approved: false, reason: None };
-        self.tells(&format!("late/{gate}"), no).await
+        self.tells(&format!("decided/{gate}"), fixtures::decided(&gate, false)).await
     }
 
     /// Somebody who answers at the gate, or not, or twice.
@@ -246,7 +245,7 @@ impl Session<'_> {
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             for _ in 0..answers {
-                let kind = SignalKind::ApprovalDecided { request: gate.clone(), approved, reason: None };
+                let kind = fixtures::decided(&gate, approved);
                 front.signals(task, &format!("decided/{gate}"), kind).await;
             }
         });

@@ -9,6 +9,7 @@ use crate::model::{Price, ToolInput, Usage};
 use crate::session::LogRecord;
 
 mod deaths;
+mod gates;
 
 fn config() -> MachineConfig {
     MachineConfig {
@@ -26,7 +27,18 @@ fn config() -> MachineConfig {
         max_turns: 20,
         max_budget: None,
         max_output_tokens: 8_000,
+        max_gates: 3,
     }
+}
+
+/// Takes an input, and lets every call run that the guards are asked about.
+fn step(m: &mut Machine, input: Input) -> Vec<Output> {
+    let mut all = m.handle(input);
+    while let Some(Output::Judge(_)) = all.last() {
+        all.pop();
+        all.extend(m.handle(Input::Judged(CallVerdict::Allow)));
+    }
+    all
 }
 
 fn prompt() -> Input {
@@ -85,16 +97,16 @@ fn fold(entries: &[LogEntry]) -> SessionState {
 #[test]
 fn a_conversation_runs_to_its_end() {
     let mut m = Machine::resume(config(), SessionState::default());
-    let out = m.handle(prompt());
+    let out = step(&mut m, prompt());
     assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
-    let out = m.handle(calls(&[call("a", "Bash", 1), call("b", "Read", 2)]));
+    let out = step(&mut m, calls(&[call("a", "Bash", 1), call("b", "Read", 2)]));
     assert_eq!(out.last(), Some(&Output::RunTool(call("a", "Bash", 1))));
-    let out = m.handle(result("a", "ok"));
+    let out = step(&mut m, result("a", "ok"));
     assert_eq!(out.last(), Some(&Output::RunTool(call("b", "Read", 2))), "the second waits for the first");
-    let out = m.handle(result("b", "text"));
+    let out = step(&mut m, result("b", "text"));
     assert_eq!(out.last(), Some(&Output::CallModel { covered: true }));
     assert!(out.contains(&Output::Checkpoint { turn: 1 }), "a turn that may have changed files is saved");
-    let out = m.handle(says("done"));
+    let out = step(&mut m, says("done"));
     assert_eq!(end_of(&out), Some(&AgentEnd { failure: None, answer: "done".to_owned() }));
     let roles: Vec<_> = m.request().messages.iter().map(|m| (m.role, m.content.len())).collect();
     use crate::model::Role::{Assistant, User};
@@ -105,10 +117,10 @@ fn a_conversation_runs_to_its_end() {
 #[test]
 fn a_result_that_is_longer_than_was_set_aside_for_waits_for_its_own_reservation() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
-    m.handle(calls(&[call("a", "Bash", 1)]));
+    step(&mut m, prompt());
+    step(&mut m, calls(&[call("a", "Bash", 1)]));
     let (_, ahead) = m.state().ahead.unwrap();
-    let out = m.handle(result("a", &"x".repeat(40_000)));
+    let out = step(&mut m, result("a", &"x".repeat(40_000)));
     assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
     assert!(m.state().reserved.unwrap().1 > ahead && m.state().ahead.is_none());
 }
@@ -116,11 +128,11 @@ fn a_result_that_is_longer_than_was_set_aside_for_waits_for_its_own_reservation(
 #[test]
 fn a_word_that_comes_just_before_the_call_is_in_it() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
+    step(&mut m, prompt());
     let (turn, reserved) = m.state().reserved.unwrap();
-    assert_eq!(m.handle(Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() }), []);
+    assert_eq!(step(&mut m, Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() }), []);
     assert!(m.has_unheard());
-    let out = m.handle(Input::Reconsider);
+    let out = step(&mut m, Input::Reconsider);
     let said =
         LogEntry::Injected { signal: Some("n1".to_owned()), origin: "nudge".to_owned(), text: "use tabs".to_owned() };
     assert_eq!(logged(&out)[0], said);
@@ -135,7 +147,7 @@ fn the_fold_of_the_log_is_the_state() {
     let mut m = Machine::resume(config(), SessionState::default());
     let mut log = Vec::new();
     for input in [prompt(), calls(&[call("a", "Bash", 1)]), result("a", "x"), says("done")] {
-        log.extend(logged(&m.handle(input)));
+        log.extend(logged(&step(&mut m, input)));
     }
     let mut folded = fold(&log);
     // What the configuration sets is not in the log.
@@ -149,14 +161,17 @@ fn the_fold_of_the_log_is_the_state() {
 fn a_budget_is_a_limit() {
     let budget = MicroUsd(100_000); // ten cents
     let mut m = Machine::resume(MachineConfig { max_budget: Some(budget), ..config() }, SessionState::default());
-    let mut outputs = m.handle(prompt());
+    let mut outputs = step(&mut m, prompt());
     let mut turns = 0;
     let end = loop {
         if let Some(end) = end_of(&outputs) {
             break end.clone();
         }
         outputs = match outputs.last() {
-            Some(Output::CountTokens) => m.handle(Input::Counted { input_tokens: m.state().request_bytes / 2 }),
+            Some(Output::CountTokens) => {
+                let input_tokens = m.state().request_bytes / 2;
+                step(&mut m, Input::Counted { input_tokens })
+            }
             Some(Output::CallModel { .. }) => {
                 turns += 1;
                 let (_, reserved) = m.state().reserved.unwrap();
@@ -168,13 +183,13 @@ fn a_budget_is_a_limit() {
                 let usage = Usage { cache_write_tokens: input_tokens, output_tokens: out, ..Usage::default() };
                 let content = vec![Content::ToolUse(call(&format!("c{turns}"), "Bash", turns))];
                 let reply = ModelReply { content, stop: StopReason::ToolUse, usage, model: "m".to_owned() };
-                m.handle(Input::Replied { reply: Box::new(reply), duration_ms: Millis(1) })
+                step(&mut m, Input::Replied { reply: Box::new(reply), duration_ms: Millis(1) })
             }
             Some(Output::RunTool(call)) => {
                 let id = call.id.clone();
                 let ahead = m.state().ahead.map_or(MicroUsd::ZERO, |(_, ahead)| ahead);
                 assert!(m.state().spent.plus(ahead) <= budget, "set aside beyond the budget");
-                m.handle(result(&id, &format!("output {turns}")))
+                step(&mut m, result(&id, &format!("output {turns}")))
             }
             other => panic!("{other:?}"),
         };
@@ -187,8 +202,8 @@ fn a_budget_is_a_limit() {
 fn a_budget_smaller_than_one_call_makes_no_call() {
     let config = MachineConfig { max_budget: Some(MicroUsd(100)), ..config() };
     let mut m = Machine::resume(config, SessionState::default());
-    assert_eq!(m.handle(prompt()).last(), Some(&Output::CountTokens));
-    let out = m.handle(Input::Counted { input_tokens: 50 });
+    assert_eq!(step(&mut m, prompt()).last(), Some(&Output::CountTokens));
+    let out = step(&mut m, Input::Counted { input_tokens: 50 });
     let failure = end_of(&out).and_then(|e| e.failure.clone()).unwrap();
     assert_eq!(failure.reason, FailureReason::Budget);
     assert!(failure.message.contains("does not allow another call"), "{}", failure.message);
@@ -206,11 +221,11 @@ fn a_budget_without_a_price_is_refused() {
 #[test]
 fn a_model_that_says_nothing_is_asked_again_and_then_given_up() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
+    step(&mut m, prompt());
     let mut out = Vec::new();
     for _ in 0..MAX_UNPRODUCTIVE {
         assert_eq!(end_of(&out), None);
-        out = m.handle(reply(Vec::new(), StopReason::EndTurn));
+        out = step(&mut m, reply(Vec::new(), StopReason::EndTurn));
     }
     assert_eq!(end_of(&out).unwrap().failure.as_ref().unwrap().reason, FailureReason::Model);
 }
@@ -218,8 +233,8 @@ fn a_model_that_says_nothing_is_asked_again_and_then_given_up() {
 #[test]
 fn a_refusal_ends_the_session_with_its_words() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
-    let out = m.handle(reply(vec![Content::text("I will not.")], StopReason::Refusal));
+    step(&mut m, prompt());
+    let out = step(&mut m, reply(vec![Content::text("I will not.")], StopReason::Refusal));
     let failure = end_of(&out).unwrap().failure.clone().unwrap();
     assert_eq!((failure.reason, failure.message.as_str()), (FailureReason::Refusal, "the model refused: I will not."));
 }
@@ -227,11 +242,11 @@ fn a_refusal_ends_the_session_with_its_words() {
 #[test]
 fn the_same_call_for_ever_comes_to_an_end() {
     let mut m = Machine::resume(MachineConfig { max_turns: 500, ..config() }, SessionState::default());
-    m.handle(prompt());
+    step(&mut m, prompt());
     for turn in 0..100 {
         let id = format!("c{turn}");
-        m.handle(calls(&[call(&id, "Bash", 7)]));
-        let out = m.handle(result(&id, "the same"));
+        step(&mut m, calls(&[call(&id, "Bash", 7)]));
+        let out = step(&mut m, result(&id, "the same"));
         if let Some(end) = end_of(&out) {
             assert!(end.failure.as_ref().unwrap().message.contains("stuck"));
             return;
@@ -243,11 +258,11 @@ fn the_same_call_for_ever_comes_to_an_end() {
 #[test]
 fn the_turn_cap_holds() {
     let mut m = Machine::resume(MachineConfig { max_turns: 2, ..config() }, SessionState::default());
-    m.handle(prompt());
-    m.handle(calls(&[call("a", "Bash", 1)]));
-    m.handle(result("a", "1"));
-    m.handle(calls(&[call("b", "Bash", 2)]));
-    let out = m.handle(result("b", "2"));
+    step(&mut m, prompt());
+    step(&mut m, calls(&[call("a", "Bash", 1)]));
+    step(&mut m, result("a", "1"));
+    step(&mut m, calls(&[call("b", "Bash", 2)]));
+    let out = step(&mut m, result("b", "2"));
     assert_eq!(end_of(&out).unwrap().failure.as_ref().unwrap().reason, FailureReason::MaxTurns);
     assert_eq!((m.state().turn, m.state().turns_completed), (2, 2));
 }
@@ -255,33 +270,33 @@ fn the_turn_cap_holds() {
 #[test]
 fn an_answer_that_breaks_off_is_counted_as_spent_and_asked_for_again() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
+    step(&mut m, prompt());
     let reserved = m.state().reserved.unwrap().1;
     let broken = || Input::ModelFailed { kind: ModelErrorKind::Network, message: "cut".to_owned(), billed: true };
-    let out = m.handle(broken());
+    let out = step(&mut m, broken());
     assert_eq!(out.last(), Some(&Output::CallModel { covered: false }));
     assert_eq!(m.state().spent, reserved);
     for _ in 1..MAX_BROKEN_ANSWERS {
-        m.handle(broken());
+        step(&mut m, broken());
     }
-    assert_eq!(end_of(&m.handle(broken())).unwrap().failure.as_ref().unwrap().reason, FailureReason::Model);
+    assert_eq!(end_of(&step(&mut m, broken())).unwrap().failure.as_ref().unwrap().reason, FailureReason::Model);
 }
 
 #[test]
 fn nudges_reach_the_model_between_turns_once() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
-    m.handle(calls(&[call("a", "Bash", 1)]));
+    step(&mut m, prompt());
+    step(&mut m, calls(&[call("a", "Bash", 1)]));
     for _ in 0..2 {
-        m.handle(Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() });
+        step(&mut m, Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() });
     }
-    m.handle(result("a", "ok"));
+    step(&mut m, result("a", "ok"));
     let last = m.request().messages.last().unwrap();
     assert_eq!(last.content.last(), Some(&Content::text("use tabs")));
     assert_eq!(last.content.len(), 2);
-    m.handle(Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() });
-    m.handle(calls(&[call("b", "Bash", 2)]));
-    m.handle(result("b", "ok"));
+    step(&mut m, Input::Nudge { signal: "n1".to_owned(), text: "use tabs".to_owned() });
+    step(&mut m, calls(&[call("b", "Bash", 2)]));
+    step(&mut m, result("b", "ok"));
     assert_eq!(m.request().messages.last().unwrap().content.len(), 1, "heard once");
 }
 
@@ -290,11 +305,11 @@ fn a_conversation_that_outgrows_the_window_loses_its_oldest_results_first() {
     let mut config = MachineConfig { max_turns: 500, ..config() };
     config.capabilities.context_window_tokens = 10_000;
     let mut m = Machine::resume(config, SessionState::default());
-    m.handle(prompt());
+    step(&mut m, prompt());
     for turn in 0..40u64 {
         let id = format!("c{turn}");
-        m.handle(calls(&[call(&id, "Read", turn)]));
-        m.handle(result(&id, &"x".repeat(2_000)));
+        step(&mut m, calls(&[call(&id, "Read", turn)]));
+        step(&mut m, result(&id, &"x".repeat(2_000)));
     }
     assert!(m.state().request_bytes < 60_000, "{}", m.state().request_bytes);
     let texts: Vec<String> = m.request().messages.iter().map(|m| format!("{m:?}")).collect();
@@ -305,23 +320,23 @@ fn a_conversation_that_outgrows_the_window_loses_its_oldest_results_first() {
 #[test]
 fn no_input_in_any_phase_is_answered_with_a_second_end() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
-    assert!(end_of(&m.handle(Input::Stop)).is_some());
+    step(&mut m, prompt());
+    assert!(end_of(&step(&mut m, Input::Stop)).is_some());
     for input in [prompt(), says("late"), result("a", "late"), Input::Stop, Input::Counted { input_tokens: 1 }] {
-        assert_eq!(m.handle(input), []);
+        assert_eq!(step(&mut m, input), []);
     }
 }
 
 #[test]
 fn what_is_said_while_calls_are_open_comes_after_their_results() {
     let mut m = Machine::resume(config(), SessionState::default());
-    let mut log = logged(&m.handle(prompt()));
-    log.extend(logged(&m.handle(calls(&[call("a", "Bash", 1), call("b", "Bash", 2)]))));
+    let mut log = logged(&step(&mut m, prompt()));
+    log.extend(logged(&step(&mut m, calls(&[call("a", "Bash", 1), call("b", "Bash", 2)]))));
     let text = "you were moved".to_owned();
     log.push(LogEntry::Injected { signal: None, origin: "restored".to_owned(), text: text.clone() });
     let mut m = Machine::resume(config(), fold(&log));
-    m.handle(prompt());
-    m.handle(result("b", "ok"));
+    step(&mut m, prompt());
+    step(&mut m, result("b", "ok"));
     let last = m.request().messages.last().unwrap();
     let kinds: Vec<&str> = last
         .content
@@ -340,9 +355,9 @@ fn what_is_said_while_calls_are_open_comes_after_their_results() {
 #[test]
 fn an_agent_that_is_done_hears_what_was_said_meanwhile_before_it_ends() {
     let mut m = Machine::resume(config(), SessionState::default());
-    m.handle(prompt());
-    m.handle(Input::Nudge { signal: "n1".to_owned(), text: "and the docs".to_owned() });
-    let out = m.handle(says("done"));
+    step(&mut m, prompt());
+    step(&mut m, Input::Nudge { signal: "n1".to_owned(), text: "and the docs".to_owned() });
+    let out = step(&mut m, says("done"));
     assert_eq!((end_of(&out), out.last()), (None, Some(&Output::CallModel { covered: false })));
-    assert!(end_of(&m.handle(says("all done"))).is_some());
+    assert!(end_of(&step(&mut m, says("all done"))).is_some());
 }

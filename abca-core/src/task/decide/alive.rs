@@ -54,25 +54,37 @@ impl<'a> Facts<'a> {
     fn gate(&self) -> Option<Decision> {
         for signal in &self.s.signals {
             match (&signal.kind, self.task.status) {
-                (SignalKind::ApprovalRequested { request, .. }, TaskStatus::Running) => {
+                (SignalKind::ApprovalRequested { gate }, TaskStatus::Running) => {
                     let details = [
                         ("milestone", Value::from("approval_requested")),
-                        ("request_id", Value::from(request.clone())),
+                        ("request_id", Value::from(gate.request.clone())),
+                        ("tool_name", Value::from(gate.tool.clone())),
+                        ("tool_input_preview", Value::from(gate.preview.clone())),
+                        ("rules", Value::from(gate.rules.clone())),
+                        ("reason", Value::from(gate.reason.clone())),
+                        ("severity", Value::from(gate.severity.as_str())),
+                        ("deadline", Value::from(gate.deadline.to_string())),
                     ];
-                    let request = request.clone();
+                    let gate = gate.clone();
                     return Some(
                         self.draft()
                             .consume(&signal.id)
-                            .set(|t| t.awaiting = Some(request))
+                            .set(|t| t.awaiting = Some(gate))
                             .go(TaskStatus::AwaitingApproval, Cause::ApprovalRequested, &details)
                             .done(),
                     );
                 }
                 // Not consumed: the session still has to hear it.
-                (SignalKind::ApprovalDecided { request, approved, .. }, TaskStatus::AwaitingApproval)
-                    if self.task.awaiting.as_ref() == Some(request) =>
+                (SignalKind::ApprovalDecided { request, decision }, TaskStatus::AwaitingApproval)
+                    if self.task.awaiting.as_ref().is_some_and(|gate| gate.request == *request) =>
                 {
-                    let details = [("request_id", Value::from(request.clone())), ("approved", Value::from(*approved))];
+                    let details = [
+                        ("request_id", Value::from(request.clone())),
+                        ("decision", Value::from(decision.word())),
+                        ("scope", Value::from(decision.scope.to_string())),
+                        ("decided_by", Value::from(decision.by.clone())),
+                        ("reason", Value::from(decision.reason.clone())),
+                    ];
                     return Some(
                         self.draft()
                             .set(|t| t.awaiting = None)

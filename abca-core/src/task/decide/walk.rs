@@ -130,12 +130,9 @@ impl World {
             }
             (Luck::Gate, Some(id)) if self.expects(&id) => {
                 let kind = if self.snap.task.status == TaskStatus::AwaitingApproval {
-                    SignalKind::ApprovalDecided { request: "r".to_owned(), approved: false, reason: None }
+                    fixtures::decided("r", false)
                 } else {
-                    SignalKind::ApprovalRequested {
-                        request: "r".to_owned(),
-                        deadline: self.now.after(Millis::secs(300)),
-                    }
+                    fixtures::asked("r", self.now.after(Millis::secs(300)))
                 };
                 self.signal(kind);
             }

@@ -149,6 +149,7 @@ suite! {
         Nothing signals_come_in_order,
         Nothing no_more_nudges_wait_than_the_limit,
         Nothing a_nudge_that_was_heard_leaves_the_inbox,
+        Nothing an_answer_that_was_taken_in_leaves_the_inbox_once_the_task_runs,
     }
     logs {
         Nothing records_are_numbered_on,

@@ -7,7 +7,8 @@ use super::{StoreHarness, add, applied, commit, join_all, live, load, take};
 use crate::id::SessionId;
 use crate::session::{LogEntry, LogRecord};
 use crate::store::{Append, AppendOutcome, CommitOutcome, NUDGES_PENDING, NewSignal, Release, SignalOutcome};
-use crate::task::{SessionPhase, SignalKind, TaskStatus};
+use crate::task::{ApprovalScope, Cause, GateDecision, SessionPhase, SignalKind, TaskStatus};
+use crate::testing::fixtures;
 
 pub(super) async fn a_signal_makes_the_task_due_and_moves_the_revision(h: &dyn StoreHarness) {
     let store = h.fresh().await;
@@ -164,4 +165,33 @@ pub(super) async fn a_nudge_that_was_heard_leaves_the_inbox(h: &dyn StoreHarness
     let s = load(&store, task_id(1)).await;
     let end = applied(&store, &s, complete(&s, at(70))).await;
     assert_eq!((end.signals.len(), end.task.status), (0, TaskStatus::Completed));
+}
+
+pub(super) async fn an_answer_that_was_taken_in_leaves_the_inbox_once_the_task_runs(h: &dyn StoreHarness) {
+    let store = h.fresh().await;
+    let s = live(&store, task(1)).await;
+    let mut asks = fixtures::step(&s, TaskStatus::AwaitingApproval, Cause::ApprovalRequested, at(50));
+    asks.task.awaiting = Some(Box::new(fixtures::gate("gate-1", at(900))));
+    let waiting = applied(&store, &s, asks).await;
+    let answer = signal(task_id(1), "decided", fixtures::decided("gate-1", true), at(51));
+    assert_eq!(store.signal(&[answer]).await.unwrap(), [SignalOutcome::Accepted]);
+    let session = SessionId::of(task_id(1), 1);
+    let settled = |n| {
+        let decision = GateDecision::approve("ann", ApprovalScope::ThisCall);
+        let entry = LogEntry::ApprovalSettled { request: "gate-1".to_owned(), signal: "decided".to_owned(), decision };
+        let records = vec![LogRecord { session: session.clone(), at: at(n), entry }];
+        let (task, events, session) = (task_id(1), Vec::new(), session.clone());
+        Append { task, expect_seq: n, records, events, now: at(100), session }
+    };
+    let inbox = async || load(&store, task_id(1)).await.signals.len();
+    store.append(&[settled(1)]).await.unwrap();
+    assert_eq!(inbox().await, 1, "the task has not taken it in");
+    let s = load(&store, task_id(1)).await;
+    let mut runs = fixtures::step(&s, TaskStatus::Running, Cause::ApprovalDecided, at(110));
+    runs.task.awaiting = None;
+    assert!(waiting.revision < s.revision);
+    applied(&store, &s, runs).await;
+    assert_eq!(inbox().await, 1, "its session has not heard of that");
+    store.append(&[settled(2)]).await.unwrap();
+    assert_eq!(inbox().await, 0);
 }

@@ -52,8 +52,8 @@ fn signal(s: &Signal, h: &mut DefaultHasher) {
         SignalKind::SessionResult { session, report } => (3u8, session, report.verdict as u8, s.at).hash(h),
         SignalKind::SessionExited { session } => (4u8, session).hash(h),
         SignalKind::Nudge { .. } => 5u8.hash(h),
-        SignalKind::ApprovalRequested { request, .. } => (6u8, request).hash(h),
-        SignalKind::ApprovalDecided { request, approved, .. } => (7u8, request, approved).hash(h),
+        SignalKind::ApprovalRequested { gate } => (6u8, &gate.request).hash(h),
+        SignalKind::ApprovalDecided { request, decision } => (7u8, request, decision.approved).hash(h),
     }
 }
 

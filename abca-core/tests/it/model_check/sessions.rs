@@ -4,6 +4,7 @@ use abca_core::SessionId;
 use abca_core::id::SignalId;
 use abca_core::store::{NewSignal, SignalOutcome, TaskRow};
 use abca_core::task::{SessionPhase, Signal, SignalKind, Verdict};
+use abca_core::testing::fixtures;
 
 use super::fixtures::{at, report, task_id};
 use super::machine::{Action, Race, Word};
@@ -128,14 +129,8 @@ impl Race {
             Word::LateResult(a) => (format!("result/{a}"), result(a, Verdict::Succeeded), None),
             Word::Exited(a) => (format!("exited/{a}"), SignalKind::SessionExited { session: session(t, a) }, None),
             Word::Cancel => ("cancel".to_owned(), SignalKind::Cancel { by: "ann".to_owned() }, None),
-            Word::Ask(a) => {
-                let kind = SignalKind::ApprovalRequested { request: "g".to_owned(), deadline: at(now) };
-                ("ask".to_owned(), kind, Some(session(t, a)))
-            }
-            Word::Answer => {
-                let kind = SignalKind::ApprovalDecided { request: "g".to_owned(), approved: true, reason: None };
-                ("answer".to_owned(), kind, None)
-            }
+            Word::Ask(a) => ("ask".to_owned(), fixtures::asked("g", at(now)), Some(session(t, a))),
+            Word::Answer => ("answer".to_owned(), fixtures::decided("g", true), None),
         };
         let signal = Signal { id: SignalId::new(id).unwrap(), at: at(now), kind };
         NewSignal { task: task_id(t), signal, expect_session }

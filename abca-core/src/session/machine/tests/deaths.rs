@@ -33,7 +33,7 @@ fn play(die_after: usize, writes: Writes, long: bool) -> Played {
     let mut countdown = die_after;
     'life: loop {
         let mut m = Machine::resume(config(), fold(&log));
-        let mut outputs = m.handle(prompt());
+        let mut outputs = step(&mut m, prompt());
         let mut unwritten: Vec<LogEntry> = Vec::new();
         loop {
             let mut input = None;
@@ -57,6 +57,7 @@ fn play(die_after: usize, writes: Writes, long: bool) -> Played {
                         input = Some(result(&call.id, "ok"));
                     }
                     Output::Checkpoint { .. } => {}
+                    Output::Judge(_) | Output::AwaitApproval(_) => panic!("every call is allowed"),
                     Output::CountTokens => panic!("nothing to count without a budget"),
                     Output::End(end) => {
                         log.append(&mut unwritten);
@@ -70,7 +71,7 @@ fn play(die_after: usize, writes: Writes, long: bool) -> Played {
                 }
                 countdown = countdown.saturating_sub(1);
                 if lasts {
-                    log.extend(logged(&m.handle(Input::ToolLasts)));
+                    log.extend(logged(&step(&mut m, Input::ToolLasts)));
                 }
             }
             if writes == Writes::Beside {
@@ -80,7 +81,7 @@ fn play(die_after: usize, writes: Writes, long: bool) -> Played {
                 countdown = usize::MAX;
                 continue 'life;
             }
-            outputs = m.handle(input.expect("every batch ends with something to do"));
+            outputs = step(&mut m, input.expect("every batch ends with something to do"));
         }
     }
 }
@@ -146,7 +147,7 @@ impl World {
     fn live(&mut self, config: &MachineConfig, dice: &mut impl FnMut(u64) -> bool, why: &str) -> Option<AgentEnd> {
         let budget = config.max_budget.expect("a budget");
         let mut m = Machine::resume(config.clone(), fold(&self.log));
-        let mut outputs = m.handle(prompt());
+        let mut outputs = step(&mut m, prompt());
         let mut unwritten: Vec<LogEntry> = Vec::new();
         loop {
             let mut input = None;
@@ -154,6 +155,7 @@ impl World {
                 match output {
                     Output::Log(entry) => unwritten.push(entry),
                     Output::Checkpoint { .. } => {}
+                    Output::Judge(_) | Output::AwaitApproval(_) => panic!("every call is allowed"),
                     Output::CountTokens => {
                         self.log.append(&mut unwritten);
                         input = Some(Input::Counted { input_tokens: m.state().request_bytes / 3 });
@@ -183,7 +185,7 @@ impl World {
                         self.log.append(&mut unwritten);
                         self.ran.push(call.id.clone());
                         if dice(3) {
-                            self.log.extend(logged(&m.handle(Input::ToolLasts)));
+                            self.log.extend(logged(&step(&mut m, Input::ToolLasts)));
                         }
                         if dice(8) {
                             return None;
@@ -191,7 +193,7 @@ impl World {
                         let text = if dice(3) { "x".repeat(40_000) } else { "ok".to_owned() };
                         if dice(8) {
                             // Fenced, and not aware of it: it writes nothing any more, and a covered call goes out.
-                            let late = m.handle(result(&call.id, &text));
+                            let late = step(&mut m, result(&call.id, &text));
                             if late.last() == Some(&Output::CallModel { covered: true }) {
                                 self.call_goes_out(&m, budget, why);
                             }
@@ -211,7 +213,7 @@ impl World {
             if dice(10) {
                 return None;
             }
-            outputs = m.handle(input.expect("every batch ends with something to do"));
+            outputs = step(&mut m, input.expect("every batch ends with something to do"));
         }
     }
 }
@@ -254,16 +256,16 @@ fn however_often_a_session_dies_a_budget_holds_no_tool_runs_twice_and_no_turn_is
 #[test]
 fn a_death_while_a_long_tool_runs_costs_nothing() {
     let mut m = Machine::resume(config(), SessionState::default());
-    let mut log = logged(&m.handle(prompt()));
-    log.extend(logged(&m.handle(calls(&[call("a", "Bash", 1)]))));
+    let mut log = logged(&step(&mut m, prompt()));
+    log.extend(logged(&step(&mut m, calls(&[call("a", "Bash", 1)]))));
     assert!(fold(&log).ahead.is_some());
-    let released = m.handle(Input::ToolLasts);
+    let released = step(&mut m, Input::ToolLasts);
     assert_eq!(released, [Output::Log(LogEntry::AheadReleased { turn: 2 })]);
-    assert_eq!(m.handle(Input::ToolLasts), [], "once");
+    assert_eq!(step(&mut m, Input::ToolLasts), [], "once");
     log.extend(logged(&released));
     let spent = fold(&log).spent;
     let mut m = Machine::resume(config(), fold(&log));
-    let out = m.handle(prompt());
+    let out = step(&mut m, prompt());
     assert_eq!((out.last(), m.state().spent), (Some(&Output::CallModel { covered: false }), spent));
 }
 
@@ -271,9 +273,9 @@ fn a_death_while_a_long_tool_runs_costs_nothing() {
 fn a_call_that_was_lost_costs_money_and_no_turn() {
     let config = MachineConfig { max_turns: 1, ..config() };
     let mut m = Machine::resume(config.clone(), SessionState::default());
-    let log = logged(&m.handle(prompt()));
+    let log = logged(&step(&mut m, prompt()));
     let mut m = Machine::resume(config, fold(&log));
-    let out = m.handle(prompt());
+    let out = step(&mut m, prompt());
     assert_eq!(out.last(), Some(&Output::CallModel { covered: false }), "the one turn is still to be had");
     assert_eq!((m.state().turn, m.state().spent > MicroUsd::ZERO), (1, true));
 }
@@ -283,12 +285,12 @@ fn a_death_while_tokens_are_counted_costs_no_turn() {
     // The first call was lost, and the session that took over dies while it counts for the second try.
     let config = MachineConfig { max_turns: 1, max_budget: Some(MicroUsd(200_000)), ..config() };
     let mut m = Machine::resume(config.clone(), SessionState::default());
-    let mut log = logged(&m.handle(prompt()));
+    let mut log = logged(&step(&mut m, prompt()));
     let mut m = Machine::resume(config.clone(), fold(&log));
-    let out = m.handle(prompt());
+    let out = step(&mut m, prompt());
     assert_eq!(out.last(), Some(&Output::CountTokens), "what is left does not hold another worst case");
     log.extend(logged(&out));
     let mut m = Machine::resume(config, fold(&log));
-    let out = m.handle(prompt());
+    let out = step(&mut m, prompt());
     assert_eq!((end_of(&out), out.last()), (None, Some(&Output::CountTokens)), "the one turn is still to be had");
 }

@@ -7,6 +7,7 @@ use abca_core::task::{
     SessionPhase, SessionRecord, Signal, SignalKind, SlotScope, Snapshot, StopCause, Stopping, TaskSpec, TaskStatus,
     Verdict,
 };
+use abca_core::testing::fixtures;
 use abca_core::{Millis, SessionId, Timestamp, UserId};
 
 use crate::model_check::fixtures::{TICK, at, backend, limits, prepared, report, task, task_id};
@@ -72,7 +73,7 @@ pub fn snapshot(status: TaskStatus, stands: Stands, attempt: u32) -> Option<Snap
         task.report = Some(report(Verdict::Succeeded).into());
     }
     if status == TaskStatus::AwaitingApproval {
-        task.awaiting = Some("g".to_owned());
+        task.awaiting = Some(Box::new(fixtures::gate("g", at(2))));
     }
     task.attempt = if phase.is_some() { attempt } else { attempt - 1 };
     task.session = phase.map(|phase| SessionRecord {
@@ -127,8 +128,8 @@ pub fn inboxes(attempt: u32) -> Vec<Vec<Signal>> {
         Some(result(id(attempt), Verdict::Cancelled)),
         Some(result(foreign(), Verdict::Succeeded)),
     ];
-    let asked = || SignalKind::ApprovalRequested { request: "g".to_owned(), deadline: at(2) };
-    let decided = |approved| SignalKind::ApprovalDecided { request: "g".to_owned(), approved, reason: None };
+    let asked = || fixtures::asked("g", at(2));
+    let decided = |approved| fixtures::decided("g", approved);
     let rest = [
         vec![],
         vec![exited(id(attempt)), SignalKind::UploadsConfirmed],
