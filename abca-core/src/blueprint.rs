@@ -9,6 +9,7 @@ use crate::git::RepoRef;
 use crate::id::UserId;
 use crate::money::MicroUsd;
 use crate::names::check_branch;
+use crate::session::BreakerLimits;
 use crate::task::{NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, limits};
 use crate::time::Millis;
 use crate::workflow::Workflow;
@@ -138,6 +139,8 @@ pub struct LimitSettings {
     pub approval_timeout_ms: Option<Millis>,
     /// Most questions to humans, within [`limits::GATES`].
     pub max_gates: Option<u32>,
+    /// The circuit breaker, as a whole.
+    pub breaker: Option<BreakerLimits>,
     /// Longest stay in `FINALIZING`.
     pub finalize_timeout_ms: Option<Millis>,
     /// What a stopping session gets to save its work.
@@ -194,6 +197,12 @@ impl LimitSettings {
         if let Some(gates) = self.max_gates.filter(|n| !limits::GATES.contains(n)) {
             return outside("limits.max_gates", &gates, limits::GATES.start(), limits::GATES.end());
         }
+        if let Some(name) = self.breaker.and_then(|b| b.zero()) {
+            return Err(InvalidSetting::new(
+                "limits.breaker",
+                format!("has `{name}` 0: set it from 1 on, or to null for no limit"),
+            ));
+        }
         let durations = [
             ("limits.retry_backoff_ms", self.retry_backoff_ms),
             ("limits.upload_window_ms", self.upload_window_ms),
@@ -234,6 +243,7 @@ impl LimitSettings {
             task_timeout_ms,
             approval_timeout_ms,
             max_gates,
+            breaker,
             finalize_timeout_ms,
             stop_grace_ms,
             heartbeat_timeout_ms,
@@ -251,6 +261,7 @@ impl LimitSettings {
         set(task_timeout_ms, &mut below.task_timeout_ms);
         set(approval_timeout_ms, &mut below.approval_timeout_ms);
         set(max_gates, &mut below.max_gates);
+        set(breaker, &mut below.breaker);
         set(finalize_timeout_ms, &mut below.finalize_timeout_ms);
         set(stop_grace_ms, &mut below.stop_grace_ms);
         set(heartbeat_timeout_ms, &mut below.heartbeat_timeout_ms);
@@ -348,6 +359,7 @@ pub fn resolve_limits(
         max_turns: task.max_turns,
         max_budget_micro_usd: task.max_budget_micro_usd,
         approval_timeout_ms: task.approval_timeout_s.map(|s| Millis::secs(u64::from(s))),
+        breaker: task.breaker,
         ..LimitSettings::default()
     };
     let mut resolved = ResolvedLimits::default();
@@ -401,6 +413,7 @@ mod tests {
             task_timeout_ms: ms(8),
             approval_timeout_ms: ms(9),
             max_gates: Some(9),
+            breaker: Some(BreakerLimits::off()),
             finalize_timeout_ms: ms(10),
             stop_grace_ms: ms(11),
             heartbeat_timeout_ms: ms(12),
@@ -424,6 +437,7 @@ mod tests {
             task_timeout_ms: ms(8),
             approval_timeout_ms: ms(9),
             max_gates: 9,
+            breaker: BreakerLimits::off(),
             finalize_timeout_ms: ms(10),
             stop_grace_ms: ms(11),
             heartbeat_timeout_ms: ms(12),

@@ -194,6 +194,17 @@ pub(super) struct TaskArgs {
     /// The branch to start from and to propose to [default: the repository's]
     #[arg(long, value_name = "BRANCH")]
     pub(super) base: Option<String>,
+    /// Seconds that a human has to answer what the policy asks, 30 to 3600 [default: 300]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
+    pub(super) approval_timeout: Option<u32>,
+    /// Approve in advance what the policy would ask: rule:ID, bash_pattern:GLOB, write_path:GLOB, tool_type:TOOL,
+    /// tool_group:file_write or all_session; may be repeated
+    #[arg(long = "approve", value_name = "SCOPE")]
+    pub(super) approvals: Vec<String>,
+    /// When the circuit breaker trips: off, or e.g. calls=120,failures=10,cost=0.50,files=200,lines=20000,action=end
+    /// [default: calls=600,failures=25,action=ask]
+    #[arg(long, value_name = "LIMITS")]
+    pub(super) breaker: Option<abca_core::session::BreakerLimits>,
     /// The same key answers with the same task
     #[arg(long, value_name = "KEY")]
     pub(super) idempotency_key: Option<String>,

@@ -45,6 +45,15 @@ fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
     if let Some(base) = &args.base {
         task = task.base_branch(base.clone());
     }
+    if let Some(seconds) = args.approval_timeout {
+        task = task.approval_timeout_s(seconds);
+    }
+    for scope in &args.approvals {
+        task = task.approve(scope.clone());
+    }
+    if let Some(limits) = args.breaker {
+        task = task.breaker(limits);
+    }
     if let Some(key) = &args.idempotency_key {
         task = task.idempotency_key(key.clone());
     }

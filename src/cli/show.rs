@@ -396,6 +396,7 @@ fn entry(entry: &LogEntry) -> (&'static str, String) {
         LogEntry::Injected { origin, text, .. } => ("told", format!("({origin}) {text}")),
         LogEntry::ContextTrimmed { before } => ("trimmed", format!("old results before message {before}")),
         LogEntry::Checkpoint { turn, sha } => ("saved", format!("after turn {turn}: {}", short_sha(sha))),
+        LogEntry::Churned { churn } => ("changed", format!("{} files, {} lines", churn.files, churn.lines)),
         LogEntry::Verified { results } => (
             "verified",
             results

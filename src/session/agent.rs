@@ -8,7 +8,9 @@ use abca_core::model::{
     ToolResult,
 };
 use abca_core::policy::PolicyDecisionEvent;
-use abca_core::session::{AgentEnd, Approvals, CallVerdict, Input, LogEntry, Machine, Output, Prompt};
+use abca_core::session::{
+    AgentEnd, Approvals, Breaker, CallVerdict, Input, LogEntry, Machine, Output, Prompt, Tripped,
+};
 use abca_core::task::Gate;
 use abca_core::text::{Screen, clip_tail, preview};
 use abca_core::time::{Millis, Timestamp};
@@ -18,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::journal::{Abort, Journal};
-use super::saving::Saver;
+use super::saving::{Saved, Saver};
 
 /// Longest preview in an event (`behaviour.md` 9.3).
 const PREVIEW_CHARS: usize = 200;
@@ -62,11 +64,22 @@ impl Judged {
     }
 }
 
+/// What a call is judged by, beside what it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SoFar<'a> {
+    /// What humans were asked and what they answered.
+    pub(crate) approvals: &'a Approvals,
+    /// What the circuit breaker says.
+    pub(crate) tripped: Option<&'a Tripped>,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
 /// Where tools run.
 #[async_trait]
 pub(crate) trait ToolHost: Send + Sync {
-    /// Says whether a call may run, by what humans have approved so far; changes nothing.
-    async fn judge(&mut self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged;
+    /// Says whether a call may run; changes nothing.
+    async fn judge(&mut self, call: &ToolCall, so_far: SoFar<'_>) -> Judged;
 
     /// Runs a call that was judged and not refused; the caller drops the future to stop it.
     ///
@@ -83,6 +96,8 @@ pub(crate) struct AgentLoop<'a> {
     pub(crate) saver: &'a mut Saver,
     pub(crate) screen: &'a Screen,
     pub(crate) model_name: String,
+    /// Counts what the session does, all its attempts together.
+    pub(crate) breaker: Breaker,
     /// What the model is to be told beside the result of the call that was judged last.
     pub(crate) warnings: Vec<String>,
 }
@@ -143,14 +158,22 @@ impl AgentLoop<'_> {
 
     /// Keeps an entry of the machine's for the next write, with the events that tell of it.
     fn keep(&mut self, entry: LogEntry) {
+        self.breaker.observe(&entry, self.journal.now());
         let mut events = Vec::new();
         self.tell(&entry, &mut events);
         self.journal.keep([entry], events);
     }
 
-    fn keep_checkpoint(&mut self, saved: (u32, String)) {
-        let entry = checkpoint(self.journal, saved);
-        self.machine.note(&entry);
+    fn keep_checkpoint(&mut self, saved: Saved) {
+        for entry in checkpoint(self.journal, saved) {
+            self.note(&entry);
+        }
+    }
+
+    /// Tells those who count of an entry that is not the machine's own.
+    fn note(&mut self, entry: &LogEntry) {
+        self.breaker.observe(entry, self.journal.now());
+        self.machine.note(entry);
     }
 
     async fn last_checkpoints(&mut self) {
@@ -205,7 +228,7 @@ impl AgentLoop<'_> {
                     () = stopped.cancelled() => break None,
                     answer = &mut answer => break Some(answer),
                     () = &mut patience, if !self.journal.is_flushed() && !patience.is_elapsed() => {}
-                    saved = self.saver.when_saved() => checkpoints.push(checkpoint(self.journal, saved)),
+                    saved = self.saver.when_saved() => checkpoints.extend(checkpoint(self.journal, saved)),
                 }
                 if let Some(answer) = self.journal.flush_beside(answer.as_mut()).await? {
                     break Some(answer);
@@ -213,7 +236,7 @@ impl AgentLoop<'_> {
             }
         };
         for entry in &checkpoints {
-            self.machine.note(entry);
+            self.note(entry);
         }
         Ok(match answered {
             None => Input::Stop,
@@ -227,10 +250,12 @@ impl AgentLoop<'_> {
     /// Whether a call may run. What guards decided is told with the next write.
     async fn judge(&mut self, call: &ToolCall) -> Input {
         let (stopped, now) = (self.journal.ears().stopped().clone(), self.journal.now());
+        let tripped = self.breaker.tripped(now);
+        let so_far = SoFar { approvals: &self.machine.state().approvals, tripped: tripped.as_ref(), now };
         let judged = tokio::select! {
             biased;
             () = stopped.cancelled() => return Input::Stop,
-            judged = self.tools.judge(call, &self.machine.state().approvals, now) => judged,
+            judged = self.tools.judge(call, so_far) => judged,
         };
         let mut events: Vec<NewEvent> = judged.told.into_iter().map(|told| told.into_event(self.screen, now)).collect();
         let verdict = match judged.verdict {
@@ -239,7 +264,7 @@ impl AgentLoop<'_> {
                 events.insert(0, self.tool_call_event(call));
                 CallVerdict::Refuse(self.screen.scrub(&why).text)
             }
-            verdict @ (CallVerdict::Allow | CallVerdict::Ask(_)) => verdict,
+            verdict @ (CallVerdict::Allow | CallVerdict::Ask(_) | CallVerdict::End(_)) => verdict,
         };
         self.journal.keep([], events);
         self.warnings = judged.warnings;
@@ -261,7 +286,7 @@ impl AgentLoop<'_> {
             Some(heard) => heard,
             None => {
                 let entry = LogEntry::ApprovalExpired { request: gate.request.clone() };
-                self.machine.note(&entry);
+                self.note(&entry);
                 self.journal.write(vec![entry], Vec::new()).await?;
                 tokio::select! {
                     biased;
@@ -303,8 +328,10 @@ impl AgentLoop<'_> {
                     }
                 }
                 saved = self.saver.when_saved() => {
-                    let entry = checkpoint(self.journal, saved);
-                    self.machine.note(&entry);
+                    for entry in checkpoint(self.journal, saved) {
+                        self.breaker.observe(&entry, self.journal.now());
+                        self.machine.note(&entry);
+                    }
                     self.journal.flush().await?;
                 }
                 _ = looks.tick() => if !waiting.is_empty() {
@@ -405,6 +432,7 @@ impl AgentLoop<'_> {
             | LogEntry::ToolStarted { .. }
             | LogEntry::ContextTrimmed { .. }
             | LogEntry::Checkpoint { .. }
+            | LogEntry::Churned { .. }
             | LogEntry::Verified { .. }
             | LogEntry::PushIntended { .. }
             | LogEntry::Pushed { .. }
@@ -441,15 +469,16 @@ impl AgentLoop<'_> {
     }
 }
 
-/// Keeps a checkpoint for the next write; answers its entry, which the machine is still to be told of.
-fn checkpoint(journal: &mut Journal, (turn, sha): (u32, String)) -> LogEntry {
+/// Keeps a checkpoint for the next write; answers its entries, which the machine is still to be told of.
+fn checkpoint(journal: &mut Journal, Saved { turn, sha, churn }: Saved) -> Vec<LogEntry> {
     let event = NewEvent::new(EventType::AgentMilestone, journal.now())
         .with("milestone", "checkpoint")
         .with("turn", turn)
         .with("details", sha.clone());
-    let entry = LogEntry::Checkpoint { turn, sha };
-    journal.keep([entry.clone()], vec![event]);
-    entry
+    let mut entries = vec![LogEntry::Checkpoint { turn, sha }];
+    entries.extend(churn.map(|churn| LogEntry::Churned { churn }));
+    journal.keep(entries.clone(), vec![event]);
+    entries
 }
 
 /// The argument that says most about a call: what it runs, or where.

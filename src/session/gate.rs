@@ -3,20 +3,23 @@
 use abca_core::model::{ToolCall, ToolInput};
 use abca_core::policy::{
     Ask, GuardOutcome, GuardStage, Judgement, LexicalPaths, PolicyDecision, PolicyDecisionEvent, PolicyError,
-    PolicyRequest, RuleMatch,
+    PolicyRequest, RuleMatch, Severity,
 };
-use abca_core::session::{Approvals, CallVerdict, GateDraft};
-use abca_core::task::{GATE_PREVIEW_CHARS, InitialScope, limits};
+use abca_core::session::{BreakerAction, CallVerdict, GateDraft, Tripped};
+use abca_core::task::{Failure, FailureReason, GATE_PREVIEW_CHARS, InitialScope, limits};
 use abca_core::text::preview;
 use abca_core::{Millis, Timestamp};
 use serde_json::Value;
 
-use super::agent::{Judged, main_argument};
+use super::agent::{Judged, SoFar, main_argument};
 use super::host::Host;
 
 impl Host {
     /// Judges a call. Whatever is no plain yes is told in an event.
-    pub(super) async fn judged(&self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged {
+    pub(super) async fn judged(&self, call: &ToolCall, so_far: SoFar<'_>) -> Judged {
+        if let Some(tripped) = so_far.tripped {
+            return self.broken(call, tripped, so_far.now);
+        }
         if !self.allowed.contains(&call.name) {
             let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
             return Judged::refused(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
@@ -39,7 +42,7 @@ impl Host {
         }
         let paths = LexicalPaths { root, home: HOME_OF_HANDS.to_owned() };
         let judged = self.policy.judge(&request, &paths).await;
-        self.settle(call, &request, judged, approvals, now)
+        self.settle(call, &request, judged, so_far)
     }
 
     fn request(&self, call: &ToolCall) -> PolicyRequest {
@@ -65,9 +68,9 @@ impl Host {
         call: &ToolCall,
         request: &PolicyRequest,
         judged: Result<Judgement, PolicyError>,
-        approvals: &Approvals,
-        now: Timestamp,
+        so_far: SoFar<'_>,
     ) -> Judged {
+        let SoFar { approvals, now, .. } = so_far;
         let mut told = PolicyDecisionEvent::of_call(self.policy.name(), request, &judged);
         let (verdict, warnings) = match judged {
             Err(error) => {
@@ -85,7 +88,9 @@ impl Host {
                     PolicyDecision::Ask(ask) => {
                         let granted: Vec<InitialScope> =
                             self.granted.iter().chain(&approvals.granted).cloned().collect();
-                        match ask.left(request, &granted).filter(|_| !approvals.is_approved(call)) {
+                        let approved =
+                            |left: &Ask| approvals.is_approved(call, left.rules.iter().map(|r| r.rule.as_str()));
+                        match ask.left(request, &granted).filter(|left| !approved(left)) {
                             Some(left) => CallVerdict::Ask(Box::new(self.draft(call, request, &left, now))),
                             None => {
                                 if let Some(told) = &mut told {
@@ -102,9 +107,46 @@ impl Host {
         Judged { verdict, warnings, told: told.into_iter().collect() }
     }
 
+    /// What follows from a circuit breaker that has tripped.
+    fn broken(&self, call: &ToolCall, tripped: &Tripped, now: Timestamp) -> Judged {
+        let (verdict, outcome) = match tripped.action {
+            BreakerAction::End => {
+                let text = format!("circuit breaker: {}", tripped.reason);
+                (CallVerdict::End(Failure::new(FailureReason::CircuitBreaker, text)), GuardOutcome::Denied)
+            }
+            BreakerAction::Ask => {
+                let draft = GateDraft {
+                    preview: self.preview(call),
+                    rules: vec![tripped.rule.to_owned()],
+                    reason: format!("`{}`: {}; may the task go on?", tripped.rule, tripped.reason),
+                    severity: Severity::High,
+                    scopes: Vec::new(),
+                    now,
+                    deadline: self.patience.deadline(None, now),
+                };
+                (CallVerdict::Ask(Box::new(draft)), GuardOutcome::Asked)
+            }
+        };
+        let told = PolicyDecisionEvent {
+            task_id: Some(self.task),
+            ..PolicyDecisionEvent::new(
+                GuardStage::ToolCall,
+                "circuit_breaker",
+                outcome,
+                call.name.clone(),
+                tripped.reason.clone(),
+            )
+        };
+        Judged { verdict, warnings: Vec::new(), told: vec![told] }
+    }
+
+    fn preview(&self, call: &ToolCall) -> String {
+        preview(&self.screen.scrub(main_argument(call)).text, GATE_PREVIEW_CHARS)
+    }
+
     fn draft(&self, call: &ToolCall, request: &PolicyRequest, ask: &Ask, now: Timestamp) -> GateDraft {
         GateDraft {
-            preview: preview(&self.screen.scrub(main_argument(call)).text, GATE_PREVIEW_CHARS),
+            preview: self.preview(call),
             rules: ask.rules.iter().map(|r| r.rule.clone()).collect(),
             reason: self.screen.scrub(&reasons(&ask.rules)).text,
             severity: ask.severity(),

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use abca_core::model::{Content, ToolCall};
 use abca_core::policy::PolicyEngine;
 use abca_core::prompt::ProjectSettings;
-use abca_core::session::Approvals;
 use abca_core::task::InitialScope;
 use abca_core::text::Screen;
-use abca_core::{Millis, TaskId, Timestamp};
+use abca_core::{Millis, TaskId};
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::{Judged, ToolHost, ToolRun};
+use super::agent::{Judged, SoFar, ToolHost, ToolRun};
 use super::gate::Patience;
 use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
 use super::tools;
@@ -56,8 +55,8 @@ impl Host {
 
 #[async_trait]
 impl ToolHost for Host {
-    async fn judge(&mut self, call: &ToolCall, approvals: &Approvals, now: Timestamp) -> Judged {
-        self.judged(call, approvals, now).await
+    async fn judge(&mut self, call: &ToolCall, so_far: SoFar<'_>) -> Judged {
+        self.judged(call, so_far).await
     }
 
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {

@@ -10,7 +10,7 @@ use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
 use abca_core::policy::PolicyEngine;
-use abca_core::session::SessionState;
+use abca_core::session::{Breaker, SessionState};
 use abca_core::task::{Failure, Verdict};
 use abca_core::text::Screen;
 use abca_core::time::Clock;
@@ -103,13 +103,14 @@ fn exit_status(session: &SessionId, done: Result<(), Abort>) -> i32 {
 async fn session_life(start: StartSession, parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
     let registered = parts.link.register(start.task, &start.session).await?;
     let state = SessionState::fold(&registered.log);
+    let breaker = Breaker::of_log(registered.task.spec.limits.breaker, &registered.log);
     let ears = Ears::new(stop);
     let ear = tokio::spawn(listen(parts.link.clone(), start.task, start.session.clone(), ears.clone()));
     let beat = tokio::spawn(heartbeat(parts.link.clone(), start.task, start.session.clone(), ears.clone(), HEARTBEAT));
     let journal =
         Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears);
     let screen = Arc::new(Screen::default().with_known(parts.secrets.iter().cloned()));
-    let mut pipeline = Pipeline::new(registered.task, start, parts, state, journal, screen);
+    let mut pipeline = Pipeline::new(registered.task, start, parts, (state, breaker), journal, screen);
     let done = pipeline.run().await;
     beat.abort();
     ear.abort();

@@ -10,6 +10,7 @@ use abca_core::TaskId;
 use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
 use abca_core::prompt::{ProjectSettings, SETTINGS_PATH};
+use abca_core::session::Churn;
 use abca_core::task::{Failure, FailureReason};
 use abca_git::{Bare, DiffStat, ExecOutput, Git, HandsExec, HandsRepo, ServedGuard, ServedRepo};
 use async_trait::async_trait;
@@ -188,6 +189,12 @@ impl Workspace {
         let remote = self.provider.remote(&self.source).await?;
         self.bare.push_wip(&remote, &name, &sha).await?;
         Ok(sha)
+    }
+
+    /// How much a commit differs from another.
+    pub(crate) async fn churn(&self, base: &str, sha: &str) -> Result<Churn, GitError> {
+        let stat = self.bare.diff_stat(base, sha).await?;
+        Ok(Churn { files: stat.files.len() as u64, lines: stat.added() + stat.removed() })
     }
 
     /// Commits what the agent left, and takes its branch over. Answers its head in the brain's repository.

@@ -97,6 +97,13 @@ pub(super) const BUDGET: Classification = means(
     "The next model call could have cost more than what is left of the budget",
     "Raise the budget, choose a cheaper model, or split the task; partial work is on the task's branch",
 );
+pub(super) const CIRCUIT_BREAKER: Classification = means(
+    "circuit_breaker",
+    AGENT_USER,
+    "Circuit breaker tripped",
+    "The session worked faster, failed more often, spent more quickly or changed more than its breaker allows, and nobody approved that it goes on",
+    "Look at the session's log; raise the limit of the breaker that the message names if the work is right, or split the task; partial work is on the task's branch",
+);
 pub(super) const MODEL: Classification = means(
     "model_failed",
     AGENT,

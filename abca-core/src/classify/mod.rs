@@ -178,6 +178,7 @@ pub fn classify_failure(failure: &Failure) -> Classification {
         FailureReason::RepoSetup => any(meaning::REPO_SETUP),
         FailureReason::MaxTurns => meaning::MAX_TURNS,
         FailureReason::Budget => meaning::BUDGET,
+        FailureReason::CircuitBreaker => meaning::CIRCUIT_BREAKER,
         FailureReason::Model => {
             adapter().unwrap_or_else(|| among(&["model_unavailable", "stream_ended"], meaning::MODEL))
         }
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(classify(" \n\t"), None);
     }
 
-    const FAILURE_REASONS: [FailureReason; 15] = [
+    const FAILURE_REASONS: [FailureReason; 16] = [
         FailureReason::Preflight,
         FailureReason::Hydration,
         FailureReason::Guardrail,
@@ -369,6 +370,7 @@ mod tests {
         FailureReason::RepoSetup,
         FailureReason::MaxTurns,
         FailureReason::Budget,
+        FailureReason::CircuitBreaker,
         FailureReason::Model,
         FailureReason::Refusal,
         FailureReason::Verification,
@@ -393,6 +395,7 @@ mod tests {
                 "repo_setup_failed",
                 "max_turns",
                 "budget",
+                "circuit_breaker",
                 "model_failed",
                 "model_refused",
                 "verification_failed",

@@ -26,16 +26,17 @@ pub struct Approvals {
     pub asked: u32,
     /// Scopes that were approved, in order.
     pub granted: Vec<InitialScope>,
-    /// The call that was approved by itself and has not begun yet.
-    once: Option<String>,
+    /// The call that was approved and has not begun yet, with the rules that had asked.
+    once: Option<(String, Vec<String>)>,
     /// Calls that a human denied, by [`key`], with the reason.
     denied: BTreeMap<[u8; 32], Option<String>>,
 }
 
 impl Approvals {
-    /// Whether a human approved just this call.
-    pub fn is_approved(&self, call: &ToolCall) -> bool {
-        self.once.as_deref() == Some(&call.id)
+    /// Whether a human approved just this call, as far as these rules are concerned: what one guard asked about says nothing
+    /// of another's question.
+    pub fn is_approved<'a>(&self, call: &ToolCall, mut rules: impl Iterator<Item = &'a str>) -> bool {
+        self.once.as_ref().is_some_and(|(id, asked)| *id == call.id && rules.all(|r| asked.iter().any(|a| a == r)))
     }
 
     /// Whether a human denied the very same call before, and why.
@@ -61,7 +62,7 @@ impl Approvals {
                 None => {}
             }
             // Also beside a scope: it may turn out narrower than the call, and the human said yes to the call.
-            self.once = Some(open.call);
+            self.once = Some((open.call, open.gate.rules));
         } else if decision.by.is_some()
             && let Some(call) = call
         {
@@ -71,7 +72,7 @@ impl Approvals {
 
     /// The call begins, or is over.
     pub(super) fn used(&mut self, call: &str) {
-        self.once.take_if(|once| once == call);
+        self.once.take_if(|(once, _)| once == call);
         self.open.take_if(|open| open.call == call);
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Churn;
 use crate::id::SessionId;
 use crate::model::{ModelReply, ToolResult};
 use crate::money::MicroUsd;
@@ -216,6 +217,11 @@ pub enum LogEntry {
         turn: u32,
         /// The commit.
         sha: String,
+    },
+    /// How much the work differs from what it began from, at the checkpoint before. Only where a limit asks for it.
+    Churned {
+        /// How much.
+        churn: Churn,
     },
     /// Commands before or after the agent.
     Verified {

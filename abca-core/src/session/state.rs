@@ -222,7 +222,7 @@ impl SessionState {
                 self.spent = self.spent.plus(*cost);
             }
             LogEntry::ApprovalRequested { call, gate, .. } => self.approvals.ask(call, gate),
-            LogEntry::ApprovalExpired { .. } => {}
+            LogEntry::ApprovalExpired { .. } | LogEntry::Churned { .. } => {}
             LogEntry::ApprovalSettled { request, signal, decision } => {
                 self.heard.insert(signal.clone());
                 let asked_of = self.approvals.open.as_ref().map(|open| open.call.clone());

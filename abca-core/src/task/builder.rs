@@ -4,6 +4,7 @@ use super::spec::Deferred;
 use super::{Attachment, ChannelSource, NewTask};
 use crate::id::IdempotencyKey;
 use crate::money::MicroUsd;
+use crate::session::BreakerLimits;
 
 /// Writing a submission. Nothing is checked here: what cannot be a value is kept, and [`super::accept`] refuses it.
 impl NewTask {
@@ -115,6 +116,13 @@ impl NewTask {
     #[must_use]
     pub fn approval_timeout_s(mut self, seconds: u32) -> Self {
         self.approval_timeout_s = Some(seconds);
+        self
+    }
+
+    /// The circuit breaker of its session.
+    #[must_use]
+    pub fn breaker(mut self, limits: BreakerLimits) -> Self {
+        self.breaker = Some(limits);
         self
     }
 

@@ -349,6 +349,8 @@ pub enum FailureReason {
     MaxTurns,
     /// The budget does not allow another call.
     Budget,
+    /// The circuit breaker tripped, and nobody approved that it goes on.
+    CircuitBreaker,
     /// The model could not be called, or answered what cannot be used.
     Model,
     /// The model refused.

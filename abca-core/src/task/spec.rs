@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::git::RepoRef;
 use crate::id::{IdempotencyKey, UserId};
 use crate::money::MicroUsd;
+use crate::session::BreakerLimits;
 use crate::time::Millis;
 
 /// Every limit on a submission, with the reference's numbers (`behaviour.md` 3.3, 3.6).
@@ -120,6 +121,9 @@ pub struct NewTask {
     /// Scopes approved in advance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial_approvals: Vec<String>,
+    /// The circuit breaker of the session; default: the repository's, else the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerLimits>,
     /// The same key by the same user answers with the same task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<IdempotencyKey>,
@@ -218,6 +222,9 @@ pub struct ResolvedLimits {
     /// Most questions to humans in the life of the task, within [`limits::GATES`]; after that, what would be asked is denied.
     #[serde(default = "default_gates")]
     pub max_gates: u32,
+    /// When the circuit breaker trips, and what it does then.
+    #[serde(default)]
+    pub breaker: BreakerLimits,
     /// Longest stay in `FINALIZING`.
     pub finalize_timeout_ms: Millis,
     /// What a stopping session gets to save its work before it is killed.
@@ -246,6 +253,7 @@ impl Default for ResolvedLimits {
             task_timeout_ms: Millis::secs(9 * 3600),
             approval_timeout_ms: Millis::secs(300),
             max_gates: limits::DEFAULT_GATES,
+            breaker: BreakerLimits::default(),
             finalize_timeout_ms: Millis::secs(10 * 60),
             stop_grace_ms: Millis::secs(10),
             heartbeat_timeout_ms: Millis::secs(240),

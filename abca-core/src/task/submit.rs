@@ -304,6 +304,10 @@ fn check_approvals(new: &NewTask) -> Result<(), SubmitError> {
         let message = format!("`approval_timeout_s` is {seconds}: set it from {} to {}", range.start(), range.end());
         return Err(SubmitError::invalid("approval_timeout_s", message));
     }
+    if let Some(name) = new.breaker.and_then(|b| b.zero()) {
+        let message = format!("`breaker` has `{name}` 0: set it from 1 on, or to null for no limit");
+        return Err(SubmitError::invalid("breaker", message));
+    }
     if new.initial_approvals.len() > limits::INITIAL_APPROVALS {
         let message = format!(
             "`initial_approvals` has {} scopes, at most {} are allowed: give fewer",

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use abca_core::id::{SessionId, SignalId, TaskId};
 use abca_core::link::{AppendLog, LinkError, LinkReply, Registered, SessionLink};
 use abca_core::model::{ModelCapabilities, ModelStream, StopReason, TokenCount, Usage};
-use abca_core::session::{MachineConfig, SessionState};
+use abca_core::session::{BreakerLimits, MachineConfig, SessionState};
 use abca_core::task::{SessionReport, Signal, SignalKind};
 use abca_core::time::Clock;
 use futures_util::stream;
@@ -136,7 +136,7 @@ const PIECES: [&str; 2] = ["pushing with ghp_0123456789abcdef", "0123456789abcde
 
 #[async_trait]
 impl ToolHost for Tool {
-    async fn judge(&mut self, _: &ToolCall, _: &Approvals, _: Timestamp) -> Judged {
+    async fn judge(&mut self, _: &ToolCall, _: SoFar<'_>) -> Judged {
         Judged { verdict: CallVerdict::Allow, warnings: Vec::new(), told: Vec::new() }
     }
 
@@ -209,6 +209,7 @@ impl Case {
             saver,
             screen: &Screen::default(),
             model_name: "script:m".to_owned(),
+            breaker: Breaker::new(BreakerLimits::off()),
             warnings: Vec::new(),
         };
         let prompt = Prompt { system: "s".to_owned(), user: "u".to_owned(), version: "v".to_owned() };
@@ -223,7 +224,7 @@ impl Case {
 }
 
 fn nothing_to_save() -> Saver {
-    Saver::new(|| async { Ok("same".to_owned()) }, Some("same".to_owned()))
+    Saver::new(|| async { Ok(("same".to_owned(), None)) }, Some("same".to_owned()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +302,7 @@ async fn a_save_that_ends_during_a_long_tool_is_logged_then() {
     let case = Case::new(2, 0, 10_000);
     let save = || async {
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        Ok("sha".to_owned())
+        Ok(("sha".to_owned(), None))
     };
     case.run(&mut Saver::new(save, None)).await;
     let told = case.told();
@@ -319,7 +320,7 @@ async fn a_save_is_known_by_the_turn_whose_work_it_holds() {
         let mut saves = saves.lock().unwrap();
         *saves += 1;
         let sha = format!("sha{saves}");
-        async move { Ok(sha) }
+        async move { Ok((sha, None)) }
     };
     case.run(&mut Saver::new(save, None)).await;
     let safe: Vec<String> = case.told().into_iter().filter(|s| s.ends_with("is safe")).collect();
@@ -335,7 +336,7 @@ async fn the_last_answer_is_written_before_the_last_save_is_waited_for() {
         async move {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             tell(&story, "the save has ended");
-            Ok("sha".to_owned())
+            Ok(("sha".to_owned(), None))
         }
     };
     case.run(&mut Saver::new(save, None)).await;

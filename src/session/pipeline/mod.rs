@@ -11,7 +11,9 @@ use abca_core::compute::{NetworkMode, SandboxMode, StartSession};
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::RepoRef;
 use abca_core::prompt;
-use abca_core::session::{AgentEnd, LogEntry, Machine, MachineConfig, Prompt, SessionState, StepName, StepStatus};
+use abca_core::session::{
+    AgentEnd, Breaker, LogEntry, Machine, MachineConfig, Prompt, SessionState, StepName, StepStatus,
+};
 use abca_core::task::{Failure, FailureReason, Prepared, Task, Verdict};
 use abca_core::text::Screen;
 use abca_core::workflow::{self, Workflow};
@@ -34,6 +36,7 @@ pub(crate) struct Pipeline {
     start: StartSession,
     parts: SessionParts,
     state: SessionState,
+    breaker: Breaker,
     journal: Journal,
     screen: Arc<Screen>,
 }
@@ -59,11 +62,11 @@ impl Pipeline {
         task: Task,
         start: StartSession,
         parts: SessionParts,
-        state: SessionState,
+        (state, breaker): (SessionState, Breaker),
         journal: Journal,
         screen: Arc<Screen>,
     ) -> Self {
-        Self { task, start, parts, state, journal, screen }
+        Self { task, start, parts, state, breaker, journal, screen }
     }
 
     /// Runs every step that the log does not know as done, and reports.
@@ -301,9 +304,18 @@ impl Pipeline {
             max_gates: self.task.spec.limits.max_gates,
         };
         let workspace = host.workspace.clone();
+        let limits = self.task.spec.limits.breaker;
+        let base = self.state.base.as_ref().map(|(_, base)| base.clone()).filter(|_| limits.wants_churn());
         let save = move || {
-            let workspace = workspace.clone();
-            async move { workspace.checkpoint().await }
+            let (workspace, base) = (workspace.clone(), base.clone());
+            async move {
+                let sha = workspace.checkpoint().await?;
+                let churn = match base {
+                    Some(base) => Some(workspace.churn(&base, &sha).await?),
+                    None => None,
+                };
+                Ok((sha, churn))
+            }
         };
         let mut saver = Saver::new(save, self.state.checkpoint.as_ref().map(|(_, sha)| sha.clone()));
         let mut looping = AgentLoop {
@@ -314,6 +326,7 @@ impl Pipeline {
             saver: &mut saver,
             screen: &self.screen,
             model_name: self.parts.model_name.clone(),
+            breaker: self.breaker.clone(),
             warnings: Vec::new(),
         };
         let ended = looping.run(prompt).await;

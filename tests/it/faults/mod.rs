@@ -4,6 +4,7 @@ mod answers;
 mod budget;
 mod cancelled;
 mod forge_gone;
+mod gates;
 mod in_the_way;
 mod lives;
 mod server;

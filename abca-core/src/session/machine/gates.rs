@@ -4,7 +4,7 @@ use super::{Machine, Output, Phase};
 use crate::model::{Content, ToolCall, ToolResult};
 use crate::policy::Severity;
 use crate::session::LogEntry;
-use crate::task::{Gate, GateDecision};
+use crate::task::{Failure, Gate, GateDecision};
 use crate::time::{Millis, Timestamp};
 
 /// What guards say of a call.
@@ -16,6 +16,8 @@ pub enum CallVerdict {
     Refuse(String),
     /// A human must say.
     Ask(Box<GateDraft>),
+    /// Do not, and nothing else either: the session ends with this.
+    End(Failure),
 }
 
 /// A question that is not asked yet: what only the driver knows of a [`Gate`].
@@ -43,7 +45,12 @@ impl Machine {
         match verdict {
             CallVerdict::Allow => self.run(call, out),
             CallVerdict::Refuse(why) => self.refuse(&call, why, out),
-            CallVerdict::Ask(_) if self.state.approvals.is_approved(&call) => self.run(call, out),
+            CallVerdict::End(failure) => self.end(Some(failure), String::new(), out),
+            CallVerdict::Ask(draft)
+                if self.state.approvals.is_approved(&call, draft.rules.iter().map(String::as_str)) =>
+            {
+                self.run(call, out);
+            }
             CallVerdict::Ask(draft) => match self.state.approvals.denial(&call) {
                 Some(reason) => {
                     let text = denied_again(reason);

@@ -161,6 +161,7 @@ pub(super) fn ending_of(report: &SessionReport) -> Ending {
                 | FailureReason::Guardrail
                 | FailureReason::MaxTurns
                 | FailureReason::Budget
+                | FailureReason::CircuitBreaker
                 | FailureReason::Model
                 | FailureReason::Refusal
                 | FailureReason::Verification

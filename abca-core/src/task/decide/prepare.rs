@@ -106,6 +106,7 @@ impl<'a> Facts<'a> {
             | FailureReason::RepoSetup
             | FailureReason::MaxTurns
             | FailureReason::Budget
+            | FailureReason::CircuitBreaker
             | FailureReason::Model
             | FailureReason::Refusal
             | FailureReason::Verification
