@@ -275,7 +275,8 @@ impl AgentLoop<'_> {
     /// first.
     async fn await_approval(&mut self, gate: &Gate) -> Result<Input, Abort> {
         self.journal.flush().await?;
-        let (ears, left) = (self.journal.ears().clone(), gate.deadline.since(self.journal.now()).to_std());
+        let begun = self.journal.now();
+        let (ears, left) = (self.journal.ears().clone(), gate.deadline.since(begun).to_std());
         let heard = tokio::select! {
             biased;
             () = ears.stopped().cancelled() => return Ok(Input::Stop),
@@ -295,7 +296,8 @@ impl AgentLoop<'_> {
                 }
             }
         };
-        Ok(Input::Decided { request: gate.request.clone(), signal, decision })
+        let waited_ms = self.journal.now().since(begun);
+        Ok(Input::Decided { request: gate.request.clone(), signal, decision, waited_ms })
     }
 
     /// Runs a tool; what it prints is told now and then while it runs.

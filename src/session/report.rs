@@ -78,8 +78,10 @@ fn phases(state: &SessionState) -> Vec<PhaseTiming> {
     let mut out = Vec::new();
     for (step, took) in &state.step_ms {
         if *step == StepName::RunAgent {
-            let rest = Millis(took.0.saturating_sub(state.model_ms.0).saturating_sub(state.tool_ms.0));
-            for (phase, duration_ms) in [("model", state.model_ms), ("tools", state.tool_ms), ("harness", rest)] {
+            let parts = [("model", state.model_ms), ("tools", state.tool_ms), ("approvals", state.approval_ms)];
+            let rest = parts.iter().fold(took.0, |rest, (_, part)| rest.saturating_sub(part.0));
+            let waited = |part: &&(&str, Millis)| part.0 != "approvals" || part.1 > Millis(0);
+            for (phase, duration_ms) in parts.iter().filter(waited).copied().chain([("harness", Millis(rest))]) {
                 out.push(PhaseTiming { phase: phase.to_owned(), duration_ms });
             }
         } else {

@@ -300,7 +300,12 @@ mod tests {
         let mut gate = fixtures::gate("gate-1", at(9));
         gate.rules = vec![tripped.rule.to_owned()];
         breaker.observe(&LogEntry::ApprovalRequested { turn: 1, call: "c".to_owned(), gate: Box::new(gate) }, at(0));
-        let settled = LogEntry::ApprovalSettled { request: "gate-1".to_owned(), signal: "s".to_owned(), decision };
+        let settled = LogEntry::ApprovalSettled {
+            request: "gate-1".to_owned(),
+            signal: "s".to_owned(),
+            decision,
+            waited_ms: Millis(0),
+        };
         breaker.observe(&settled, at(0));
     }
 

@@ -178,6 +178,9 @@ pub enum LogEntry {
         signal: String,
         /// The answer.
         decision: GateDecision,
+        /// How long this session waited for it.
+        #[serde(default)]
+        waited_ms: Millis,
     },
     /// A tool is about to run. Without a later end it is settled as interrupted, never repeated blindly.
     ToolStarted {

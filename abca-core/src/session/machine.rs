@@ -98,6 +98,8 @@ pub enum Input {
         signal: String,
         /// The answer.
         decision: GateDecision,
+        /// How long it was waited for.
+        waited_ms: Millis,
     },
     /// A tool ended; the result is screened already.
     ToolDone {
@@ -242,8 +244,8 @@ impl Machine {
                 self.model_failed(kind, &message, billed, &mut out);
             }
             (Input::Judged(verdict), Phase::Judging) => self.judged(verdict, &mut out),
-            (Input::Decided { request, signal, decision }, Phase::Gate) => {
-                self.decided(request, signal, decision, &mut out);
+            (Input::Decided { request, signal, decision, waited_ms }, Phase::Gate) => {
+                self.decided(LogEntry::ApprovalSettled { request, signal, decision, waited_ms }, &mut out);
             }
             (Input::ToolDone { result, duration_ms }, Phase::Tool) => self.tool_done(result, duration_ms, &mut out),
             (Input::ToolLasts, Phase::Tool) => {

@@ -66,6 +66,8 @@ pub struct SessionState {
     pub model_ms: Millis,
     /// Time in tools.
     pub tool_ms: Millis,
+    /// Time that sessions waited for humans.
+    pub approval_ms: Millis,
     /// A reservation without an answer, with its turn.
     pub reserved: Option<(u32, MicroUsd)>,
     /// What is set aside for the call after the tool that runs, with that call's turn. The call may be out already.
@@ -120,6 +122,7 @@ impl Default for SessionState {
             usage: Usage::default(),
             model_ms: Millis(0),
             tool_ms: Millis(0),
+            approval_ms: Millis(0),
             reserved: None,
             ahead: None,
             pending: Vec::new(),
@@ -223,7 +226,8 @@ impl SessionState {
             }
             LogEntry::ApprovalRequested { call, gate, .. } => self.approvals.ask(call, gate),
             LogEntry::ApprovalExpired { .. } | LogEntry::Churned { .. } => {}
-            LogEntry::ApprovalSettled { request, signal, decision } => {
+            LogEntry::ApprovalSettled { request, signal, decision, waited_ms } => {
+                self.approval_ms = Millis(self.approval_ms.0.saturating_add(waited_ms.0));
                 self.heard.insert(signal.clone());
                 let asked_of = self.approvals.open.as_ref().map(|open| open.call.clone());
                 let call = self.pending.iter().find(|p| Some(&p.call.id) == asked_of.as_ref()).map(|p| &p.call);

@@ -56,7 +56,7 @@ async fn a_question_moves_the_task_and_its_answer_moves_it_back_before_the_sessi
     assert_eq!(decision, yes, "the first answer counts");
     let running = stage.world.until(task, "runs again", |s| s.task.status == TaskStatus::Running).await;
     assert_eq!(running.task.awaiting, None);
-    let settled = LogEntry::ApprovalSettled { request: "gate-1".to_owned(), signal, decision };
+    let settled = LogEntry::ApprovalSettled { request: "gate-1".to_owned(), signal, decision, waited_ms: Millis(0) };
     assert_eq!(link.append(&stage.append(2, settled)).await.unwrap().signals, []);
     let after = stage.world.until(task, "nothing is left to hear", |s| s.signals.is_empty()).await;
     assert_eq!(after.task.status, TaskStatus::Running);

@@ -116,11 +116,14 @@ impl Machine {
         out.push(Output::AwaitApproval(gate));
     }
 
-    pub(super) fn decided(&mut self, request: String, signal: String, decision: GateDecision, out: &mut Vec<Output>) {
-        let open = self.state.approvals.open.as_ref().filter(|open| open.gate.request == request);
+    /// Takes in an answer; `settled` is what is logged of it.
+    pub(super) fn decided(&mut self, settled: LogEntry, out: &mut Vec<Output>) {
+        let LogEntry::ApprovalSettled { request, decision, .. } = &settled else { return };
+        let open = self.state.approvals.open.as_ref().filter(|open| open.gate.request == *request);
         let Some(asked_of) = open.map(|open| open.call.clone()) else { return };
         let call = self.state.pending.iter().find(|p| p.call.id == asked_of).map(|p| p.call.clone());
-        self.log(LogEntry::ApprovalSettled { request, signal, decision: decision.clone() }, out);
+        let decision = decision.clone();
+        self.log(settled, out);
         match call {
             Some(call) if !decision.approved => self.refuse(&call, denied(&decision), out),
             // Approved: it is judged once more, under what is approved now.

@@ -9,6 +9,7 @@ use crate::session::{LogEntry, LogRecord};
 use crate::store::{Append, AppendOutcome, CommitOutcome, NUDGES_PENDING, NewSignal, Release, SignalOutcome};
 use crate::task::{ApprovalScope, Cause, GateDecision, SessionPhase, SignalKind, TaskStatus};
 use crate::testing::fixtures;
+use crate::time::Millis;
 
 pub(super) async fn a_signal_makes_the_task_due_and_moves_the_revision(h: &dyn StoreHarness) {
     let store = h.fresh().await;
@@ -178,7 +179,12 @@ pub(super) async fn an_answer_that_was_taken_in_leaves_the_inbox_once_the_task_r
     let session = SessionId::of(task_id(1), 1);
     let settled = |n| {
         let decision = GateDecision::approve("ann", ApprovalScope::ThisCall);
-        let entry = LogEntry::ApprovalSettled { request: "gate-1".to_owned(), signal: "decided".to_owned(), decision };
+        let entry = LogEntry::ApprovalSettled {
+            request: "gate-1".to_owned(),
+            signal: "decided".to_owned(),
+            decision,
+            waited_ms: Millis(0),
+        };
         let records = vec![LogRecord { session: session.clone(), at: at(n), entry }];
         let (task, events, session) = (task_id(1), Vec::new(), session.clone());
         Append { task, expect_seq: n, records, events, now: at(100), session }

@@ -22,7 +22,12 @@ fn asks(m: &mut Machine) -> Vec<Output> {
 }
 
 fn answer(m: &mut Machine, request: &str, decision: GateDecision) -> Vec<Output> {
-    m.handle(Input::Decided { request: request.to_owned(), signal: format!("decided/{request}"), decision })
+    m.handle(Input::Decided {
+        request: request.to_owned(),
+        signal: format!("decided/{request}"),
+        decision,
+        waited_ms: Millis(7),
+    })
 }
 
 /// A machine that waits for what guards say of the first of these calls.
