@@ -16,7 +16,7 @@ use crate::forge::ForgeSettings;
 use crate::link::SocketLink;
 use crate::models::ModelSettings;
 use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
-use crate::tell::tell;
+use crate::tell::{keep_out_of_log, tell};
 
 /// The session does not understand what it was told, so that it cannot even say so to the platform.
 pub(crate) const EXIT_SETUP: i32 = 5;
@@ -86,6 +86,7 @@ async fn parts(
     let git = git.map_err(|e| Failure::new(FailureReason::Infrastructure, format!("no forge: {e}")))?;
     let mut secrets: Vec<_> = start.secrets.values().cloned().collect();
     secrets.push(start.token.clone());
+    keep_out_of_log(secrets.iter().cloned());
     Ok(SessionParts {
         link,
         git,

@@ -93,7 +93,8 @@ pub(super) fn start_log(verbose: u8) {
     let filter = std::env::var("ABCA_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_default();
     // The subscriber reports a log line that cannot be written by `eprintln!`, which panics for the same reason.
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(crate::tell::ScreenedStderr::default);
     let _only_once = subscriber.log_internal_errors(false).try_init();
 }
 

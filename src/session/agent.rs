@@ -7,12 +7,12 @@ use abca_core::model::{
     Content, ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelReply, ModelRequest, ToolCall, ToolInput,
     ToolResult,
 };
-use abca_core::policy::PolicyDecisionEvent;
+use abca_core::policy::{GuardOutcome, GuardStage, PolicyDecisionEvent};
 use abca_core::session::{
     AgentEnd, Approvals, Breaker, CallVerdict, Input, LogEntry, Machine, Output, Prompt, Tripped,
 };
 use abca_core::task::Gate;
-use abca_core::text::{Screen, clip_tail, preview};
+use abca_core::text::{Screen, clip_tail, preview, summary};
 use abca_core::time::{Millis, Timestamp};
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -28,8 +28,6 @@ const PREVIEW_CHARS: usize = 200;
 /// How often a running tool's output is told, and how much of it.
 const LIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const LIVE_CHARS: usize = 2_000;
-/// How much of what was printed is kept to be screened as one: more than is told, so that no secret is cut in two before.
-const LIVE_KEPT_CHARS: usize = 4 * LIVE_CHARS;
 
 /// How long a model may think before what is unwritten is written beside its call. An answer within this time, a replay's
 /// or a cache's, is written together with it.
@@ -307,6 +305,8 @@ impl AgentLoop<'_> {
         let (live, mut printed) = unbounded_channel::<String>();
         let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LIVE_EVERY, LIVE_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // A secret may be printed in pieces, over many looks.
+        let mut stream = self.screen.stream();
         let mut waiting = String::new();
         let mut lasts = false;
         let running = self.tools.run(&call, live);
@@ -318,8 +318,8 @@ impl AgentLoop<'_> {
                 () = stopped.cancelled() => return Ok(Input::Stop),
                 run = &mut running => break run,
                 Some(text) = printed.recv() => {
-                    waiting.push_str(&text);
-                    waiting = clip_tail(&waiting, LIVE_KEPT_CHARS);
+                    waiting.push_str(&stream.push(&text).text);
+                    waiting = clip_tail(&waiting, LIVE_CHARS);
                 }
                 () = &mut patience, if !lasts => {
                     lasts = true;
@@ -336,8 +336,12 @@ impl AgentLoop<'_> {
                     }
                     self.journal.flush().await?;
                 }
-                _ = looks.tick() => if !waiting.is_empty() {
-                    let printed = self.screen.scrub(&std::mem::take(&mut waiting)).text;
+                _ = looks.tick() => {
+                    waiting.push_str(&stream.settle().text);
+                    let printed = std::mem::take(&mut waiting);
+                    if printed.is_empty() {
+                        continue;
+                    }
                     let event = NewEvent::new(EventType::AgentToolOutput, self.journal.now())
                         .with("tool_name", call.name.clone())
                         .with("chunk", clip_tail(&printed, LIVE_CHARS));
@@ -345,15 +349,27 @@ impl AgentLoop<'_> {
                 },
             }
         };
+        let mut findings = Vec::new();
         let content = std::mem::take(&mut self.warnings)
             .into_iter()
             .map(Content::text)
             .chain(run.content)
             .map(|part| match part {
-                Content::Text { text } => Content::Text { text: self.screen.scrub(&text).text },
+                Content::Text { text } => {
+                    let screened = self.screen.scrub(&text);
+                    findings.extend(screened.findings);
+                    Content::Text { text: screened.text }
+                }
                 other => other,
             })
             .collect();
+        if !findings.is_empty() {
+            let what = format!("taken out of its output: {}", summary(&findings));
+            let mut told =
+                PolicyDecisionEvent::new(GuardStage::ToolOutput, "screen", GuardOutcome::Changed, &call.name, what);
+            told.tool_use_id = Some(call.id.clone());
+            self.journal.keep([], vec![told.into_event(self.screen, self.journal.now())]);
+        }
         let result = ToolResult { tool_use_id: call.id.clone(), content, is_error: run.is_error };
         Ok(Input::ToolDone { result, duration_ms: self.journal.now().since(begun) })
     }

@@ -2,10 +2,12 @@
 
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::{GitError, GitErrorKind, OpenPullRequest};
+use abca_core::policy::{GuardOutcome, GuardStage, PolicyDecisionEvent};
 use abca_core::prompt::{PullRequestText, pull_request_text, title_of_task};
 use abca_core::session::{LogEntry, SessionState};
 use abca_core::task::{DiffStat, Failure, FailureReason, Prepared, PullRequestRef, Task};
-use abca_core::text::Screen;
+use abca_core::text::{Finding, Screen, preview, summary};
+use abca_core::time::Timestamp;
 use abca_git::Trailer;
 
 use super::journal::{Abort, Journal};
@@ -79,6 +81,22 @@ pub(crate) async fn deliver(
         Ok(sha) => sha,
         Err(error) => return Ok(Err(fail(&error))),
     };
+    match bare.patches(&work.base, &head_sha).await {
+        Ok(patches) => {
+            let leaks = leaks(work.screen, &patches);
+            if let Some(event) = told(&leaks, &work.prepared.branch, work.screen, journal.now()) {
+                journal.write(Vec::new(), vec![event]).await?;
+            }
+            if let Some(leak) = leaks.iter().find(|leak| leak.finding.is_certain()) {
+                let message = format!(
+                    "{} has a secret (`{}`), so nothing was pushed: it must leave the history of the branch, not only its end",
+                    leak.place, leak.finding.rule
+                );
+                return Ok(Err(Undelivered::Failed(Failure::new(FailureReason::Guardrail, message))));
+            }
+        }
+        Err(error) => return Ok(Err(fail(&error))),
+    }
     let commits = match bare.log(&work.base, &head_sha).await {
         Ok(commits) => commits,
         Err(error) => return Ok(Err(fail(&error))),
@@ -124,7 +142,7 @@ pub(crate) async fn deliver(
         head: branch.clone(),
         base: work.prepared.base_branch.clone(),
         title: text.title,
-        body: text.body,
+        body: work.screen.scrub(&text.body).text,
     };
     // The push took its time: what was cancelled meanwhile proposes nothing. The branch stays, as partial work does.
     if journal.ears().stopped().is_cancelled() {
@@ -150,6 +168,54 @@ pub(crate) async fn deliver(
         .with("details", opened.title);
     journal.keep([entry], vec![event]);
     Ok(Ok(Delivered { branch, head_sha, pull_request, diff: work.diff }))
+}
+
+/// A secret in what is to be pushed.
+#[derive(Debug)]
+struct Leak {
+    /// The message or the file that has it, in words.
+    place: String,
+    finding: Finding,
+}
+
+/// The secrets in messages and added lines.
+fn leaks(screen: &Screen, patches: &[u8]) -> Vec<Leak> {
+    let mut stream = screen.stream();
+    let mut places: Vec<(usize, String)> = Vec::new();
+    let (mut fed, mut commit) = (0usize, String::new());
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(patches).split_inclusive('\n') {
+        if let Some(sha) = line.strip_prefix("commit ") {
+            commit = sha.trim_end().chars().take(12).collect();
+            places.push((fed, format!("the message of commit {commit}")));
+        } else if let Some(path) = line.strip_prefix("+++ b/") {
+            places.push((fed, format!("`{}` in commit {commit}", preview(path, 200))));
+        }
+        // What is taken away was there before.
+        if line.starts_with('-') {
+            continue;
+        }
+        let line = line.strip_prefix(['+', ' ']).unwrap_or(line);
+        found.extend(stream.push(line).findings);
+        fed += line.len();
+    }
+    found.extend(stream.finish().findings);
+    let place = |at: usize| {
+        let after = places.partition_point(|(from, _)| *from <= at);
+        after.checked_sub(1).map_or_else(|| "the work".to_owned(), |n| places[n].1.clone())
+    };
+    found.into_iter().map(|finding| Leak { place: place(finding.range.start), finding }).collect()
+}
+
+/// What the screen says of what is to be pushed; nothing when there is nothing in it.
+fn told(leaks: &[Leak], branch: &str, screen: &Screen, at: Timestamp) -> Option<NewEvent> {
+    let first = leaks.iter().find(|leak| leak.finding.is_certain()).or(leaks.first())?;
+    let outcome = if first.finding.is_certain() { GuardOutcome::Denied } else { GuardOutcome::Warned };
+    let findings: Vec<Finding> = leaks.iter().map(|leak| leak.finding.clone()).collect();
+    let what = format!("the commits hold what looks like secrets: {}", summary(&findings));
+    let mut event = PolicyDecisionEvent::new(GuardStage::Push, "screen", outcome, branch, what);
+    event.detail = Some(first.place.clone());
+    Some(event.into_event(screen, at))
 }
 
 /// The first commit that says what was done; where only the safety net committed, what was asked for.
@@ -182,5 +248,22 @@ mod tests {
         assert_eq!(title(&[SAFETY_NET.to_owned(), own.clone()], asked), own);
         assert_eq!(title(&[SAFETY_NET.to_owned()], asked), "chore: Add lines");
         assert_eq!(title(&[SAFETY_NET.to_owned()], None), "");
+    }
+
+    #[test]
+    fn secrets_are_found_in_messages_and_in_what_is_added() {
+        let known = "hunter2-hunter2";
+        let screen = Screen::default().with_known([known.to_owned().into()]);
+        let patches = format!(
+            "commit 0123456789abcdef\n Add it\n \n - {known}\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1,2 @@\n-old {known}\n+new\n\
+             commit fedcba9876543210\n More\n\ndiff --git a/src/y b/src/y\n--- /dev/null\n+++ b/src/y\n@@ -0,0 +1 @@\n+k = \"{known}\"\n"
+        );
+        let found = leaks(&screen, patches.as_bytes());
+        let places: Vec<(&str, bool)> = found.iter().map(|l| (l.place.as_str(), l.finding.is_certain())).collect();
+        assert_eq!(places, [("the message of commit 0123456789ab", true), ("`src/y` in commit fedcba987654", true)]);
+        let event = told(&found, "b", &screen, Timestamp::from_millis(0)).unwrap();
+        let json = serde_json::to_string(&event.metadata).unwrap();
+        assert!(json.contains("2 known-secret") && json.contains("denied") && !json.contains(known), "{json}");
+        assert!(told(&leaks(&screen, b"commit 0\n fine\n"), "b", &screen, Timestamp::from_millis(0)).is_none());
     }
 }

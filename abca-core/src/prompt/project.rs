@@ -1,7 +1,7 @@
 //! What a project tells agents: its instruction files, within a budget, in an order that never changes.
 
 use super::markdown::code;
-use crate::text::{clip_head, preview};
+use crate::text::{clip_head, preview, without_word};
 
 /// Most characters of one file.
 pub const PROJECT_FILE_CHARS: usize = 40_000;
@@ -54,7 +54,10 @@ pub(super) fn section(files: &[(String, String)]) -> String {
         let body = clip_head(text, room);
         left = left.saturating_sub(body.chars().count());
         let path_shown = preview(path, 200).replace('"', "'");
-        out.push_str(&format!("<{TAG} path=\"{path_shown}\">\n{}\n</{TAG}>\n\n", body.replace(TAG, "project-file")));
+        out.push_str(&format!(
+            "<{TAG} path=\"{path_shown}\">\n{}\n</{TAG}>\n\n",
+            without_word(&body, TAG, "project-file")
+        ));
         if body.len() < text.len() {
             out.push_str(&format!(
                 "{} is longer than fits here. Read the rest of it with a tool.\n\n",

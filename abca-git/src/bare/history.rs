@@ -95,6 +95,23 @@ impl Bare {
         Ok(commits)
     }
 
+    /// Messages and patches of the commits that `head` has and `base` has not, oldest first, as they would be pushed; binary files
+    /// as if they were text. Each commit begins with `commit <sha>`, its message is indented by one space. At most 64 MiB.
+    ///
+    /// # Errors
+    /// `NotFound` when one is not here; `Invalid` when there is more.
+    pub async fn patches(&self, base: &str, head: &str) -> Result<Vec<u8>, GitError> {
+        const OP: &str = "patches";
+        check_sha(OP, base)?;
+        check_sha(OP, head)?;
+        let call =
+            self.call(OP).read_only().args(["log", "--topo-order", "--reverse", "--encoding=UTF-8", "-p", "-U0", "-a"]);
+        let call = call.args(["--no-show-signature", "--no-notes", "--no-mailmap", "--no-color", "--no-renames"]);
+        let call = call.args(["--no-ext-diff", "--no-textconv", "--diff-merges=first-parent", "--src-prefix=a/"]);
+        let call = call.args(["--dst-prefix=b/", "--format=commit %H%n%w(0,1,1)%B"]);
+        Ok(call.arg(head).arg(format!("^{base}")).arg("--").run().await?.stdout)
+    }
+
     /// What `head` changed since it left `base` (their merge base; with none, since nothing). Renames are found.
     ///
     /// # Errors

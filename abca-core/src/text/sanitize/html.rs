@@ -9,15 +9,22 @@ use std::ops::Range;
 use super::Edit;
 use super::code::Region;
 use super::fold::Folded;
+use super::trace::ChangeKind;
 
 /// Elements that go with their content.
-const ACTIVE: &[&str] = &["embed", "form", "iframe", "input", "object", "script", "style"];
+const ACTIVE: &[&str] = &[
+    "applet", "embed", "form", "iframe", "input", "noembed", "noframes", "object", "script", "style", "template",
+    "textarea",
+];
 /// Of these, the ones whose names hardly anybody gives a type parameter.
 const PLAIN_ACTIVE: &[&str] = &["embed", "iframe", "script", "style"];
 /// Elements that have no closing tag and are written right after words.
 const BREAKS: &[&str] = &["br", "hr", "img", "wbr"];
 /// Elements that never have content.
-const EMPTY: &[&str] = &["embed", "input"];
+const EMPTY: &[&str] = &[
+    "area", "base", "br", "col", "embed", "frame", "hr", "img", "input", "link", "meta", "param", "source", "track",
+    "wbr",
+];
 
 /// The elements of HTML, those of old included; sorted.
 const NAMES: &[&str] = &[
@@ -101,6 +108,7 @@ const NAMES: &[&str] = &[
     "meter",
     "nav",
     "nobr",
+    "noembed",
     "noframes",
     "noscript",
     "object",
@@ -189,6 +197,9 @@ const FLAGS: &[&str] = &[
     "selected",
 ];
 
+/// Most tags of a text that are told apart, so that the memory stays within bounds.
+pub(super) const MAX_TAGS: usize = 200_000;
+
 /// Most `<` inside one tag, so that every byte is read by a bounded number of tags.
 const MAX_INNER: usize = 8;
 
@@ -196,11 +207,16 @@ const MAX_INNER: usize = 8;
 ///
 /// Active elements and comments first, then other tags, then closing tags of active elements without an opening one:
 /// what only becomes an element by a cut still finds its end.
-pub(super) fn edits(folded: &Folded<'_>, code: &[Region]) -> Vec<Edit> {
+///
+/// `None` when there are more than [`MAX_TAGS`].
+pub(super) fn edits(folded: &Folded<'_>, code: &[Region]) -> Option<Vec<Edit>> {
     let tokens = tokens(folded, code);
-    let closers = closers(&tokens);
+    if tokens.len() > MAX_TAGS {
+        return None;
+    }
+    let closers = closers(&tokens, folded.text().len());
     let stages = [Stage::Active, Stage::Other, Stage::Ends].into_iter();
-    stages.map(|stage| cuts(folded, &tokens, &closers, stage)).find(|cuts| !cuts.is_empty()).unwrap_or_default()
+    Some(stages.map(|stage| cuts(folded, &tokens, &closers, stage)).find(|cuts| !cuts.is_empty()).unwrap_or_default())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -223,12 +239,19 @@ fn cuts(folded: &Folded<'_>, tokens: &[Token], closers: &[Closer], stage: Stage)
             if !open.sure && closer.own.is_none() {
                 continue;
             }
-            let closing = if open.sure && !open.may_be_empty { closer.any } else { closer.own };
+            let closing = match (open.hidden, open.sure && !open.may_be_empty) {
+                (true, _) => None,
+                (false, true) => closer.any,
+                (false, false) => closer.own,
+            };
             if let Some(closing) = closing.filter(|_| stage == Stage::Active).and_then(|c| tokens.get(c)) {
                 end = closing.range.end;
             }
+            if open.hidden {
+                end = closer.balanced.max(end);
+            }
         }
-        edits.push(Edit { range: folded.origin(start..end), with: "" });
+        edits.push(Edit { range: folded.origin(start..end), with: "", kind: Some(token.kind.change()) });
         from = end;
     }
     edits
@@ -248,9 +271,19 @@ enum Kind {
 }
 
 impl Kind {
+    fn change(&self) -> ChangeKind {
+        match self {
+            Self::Comment => ChangeKind::Comment,
+            Self::Open(open) if open.hidden => ChangeKind::HiddenElement,
+            Self::Open(open) if ACTIVE.contains(&open.name) => ChangeKind::ActiveElement,
+            Self::Unreadable | Self::Close(_) | Self::Open(_) => ChangeKind::Tag,
+        }
+    }
+
     fn stage(&self) -> Stage {
         match self {
             Self::Comment => Stage::Active,
+            Self::Open(open) if open.hidden => Stage::Active,
             Self::Open(open) if ACTIVE.contains(&open.name) => Stage::Active,
             Self::Close(name) if ACTIVE.contains(name) => Stage::Ends,
             Self::Unreadable | Self::Open(_) | Self::Close(_) => Stage::Other,
@@ -264,6 +297,8 @@ struct Open {
     sure: bool,
     /// Whether it may stand without content.
     may_be_empty: bool,
+    /// Whether a reader is not shown what is in it.
+    hidden: bool,
 }
 
 /// The closing tags that may end an opening one, as positions among the tokens.
@@ -273,16 +308,18 @@ struct Closer {
     any: Option<usize>,
     /// The same, when no other of that name opens before it.
     own: Option<usize>,
+    /// Where a hidden element ends, what is nested in it counted; nothing closes it: the text's end.
+    balanced: usize,
 }
 
-fn closers(tokens: &[Token]) -> Vec<Closer> {
+fn closers(tokens: &[Token], len: usize) -> Vec<Closer> {
     let mut next: BTreeMap<&str, Closer> = BTreeMap::new();
     let mut closers: Vec<Closer> = Vec::with_capacity(tokens.len());
     for (index, token) in tokens.iter().enumerate().rev() {
         closers.push(match &token.kind {
             Kind::Comment | Kind::Unreadable => Closer::default(),
             Kind::Close(name) => {
-                next.insert(name, Closer { any: Some(index), own: Some(index) });
+                next.insert(name, Closer { any: Some(index), own: Some(index), balanced: 0 });
                 Closer::default()
             }
             Kind::Open(open) => {
@@ -294,6 +331,25 @@ fn closers(tokens: &[Token]) -> Vec<Closer> {
         });
     }
     closers.reverse();
+    let mut open: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, token) in tokens.iter().enumerate() {
+        match &token.kind {
+            Kind::Comment | Kind::Unreadable => {}
+            Kind::Open(tag) if tag.may_be_empty => {}
+            Kind::Open(tag) => {
+                if let Some(closer) = closers.get_mut(index).filter(|_| tag.hidden) {
+                    closer.balanced = len;
+                }
+                open.entry(tag.name).or_default().push(index);
+            }
+            Kind::Close(name) => {
+                let opened = open.get_mut(name).and_then(Vec::pop);
+                if let Some(closer) = opened.and_then(|opened| closers.get_mut(opened)) {
+                    closer.balanced = token.range.end;
+                }
+            }
+        }
+    }
     closers
 }
 
@@ -311,7 +367,9 @@ fn tokens(folded: &Folded<'_>, code: &[Region]) -> Vec<Token> {
             continue;
         }
         let rest = text.get(at..).unwrap_or_default();
-        let token = if rest.starts_with("<!--") {
+        let token = if let Some(len) = bogus(rest) {
+            Some((len, Kind::Comment))
+        } else if rest.starts_with("<!--") {
             // `<!-->` and `<!--->` are whole.
             let end = comments_end.then(|| rest.get(2..).and_then(|r| r.find("-->"))).flatten();
             comments_end = end.is_some();
@@ -327,9 +385,32 @@ fn tokens(folded: &Folded<'_>, code: &[Region]) -> Vec<Token> {
         if let Some((len, kind)) = token {
             from = at.saturating_add(len);
             found.push(Token { range: at..from, kind });
+            if found.len() > MAX_TAGS {
+                break;
+            }
         }
     }
     found
+}
+
+/// Longest declaration or instruction.
+const BOGUS_BYTES: usize = 4096;
+
+/// The length of what a browser takes for a comment too: `<![CDATA[…]]>`, `<!anything>`, `<?anything?>`. Not a document type, and not PHP or
+/// XML, which people show each other.
+fn bogus(text: &str) -> Option<usize> {
+    let text = text.get(..text.floor_char_boundary(BOGUS_BYTES)).unwrap_or(text);
+    let end = |mark: &str| text.find(mark).map(|at| at.saturating_add(mark.len()));
+    if text.starts_with("<![cdata[") {
+        return end("]]>");
+    }
+    if let Some(name) = text.strip_prefix("<!") {
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.starts_with("doctype");
+        return is_name.then(|| end(">")).flatten();
+    }
+    let name = text.strip_prefix("<?")?;
+    let shown = ["php", "xml", "="].iter().any(|known| name.starts_with(known));
+    (!shown && name.starts_with(|c: char| c.is_ascii_alphabetic())).then(|| end("?>")).flatten()
 }
 
 fn begins_line(text: &str, at: usize) -> bool {
@@ -361,7 +442,8 @@ fn kind(folded: &Folded<'_>, at: usize, tag: Tag) -> Option<(usize, Kind)> {
         Attributes::None => true,
     };
     let may_be_empty = tag.is_self_closing || EMPTY.contains(&name);
-    Some((tag.len, Kind::Open(Open { name, sure, may_be_empty })))
+    let hidden = tag.hidden && !may_be_empty && matches!(tag.attributes, Attributes::Plain);
+    Some((tag.len, Kind::Open(Open { name, sure, may_be_empty, hidden })))
 }
 
 /// Whether an angle bracket here would open type parameters, or name a header file.
@@ -385,6 +467,8 @@ struct Tag {
     is_self_closing: bool,
     attributes: Attributes,
     ends: bool,
+    /// It says of itself that it is not shown.
+    hidden: bool,
 }
 
 impl Tag {
@@ -393,7 +477,15 @@ impl Tag {
         let mut chars = Reader { bytes: text.as_bytes(), at: 1, inner: 0 };
         let closes = chars.skip(b'/');
         let name = chars.name()?;
-        let mut tag = Self { name, len: 0, closes, is_self_closing: false, attributes: Attributes::None, ends: true };
+        let mut tag = Self {
+            name,
+            len: 0,
+            closes,
+            is_self_closing: false,
+            attributes: Attributes::None,
+            ends: true,
+            hidden: false,
+        };
         if !matches!(chars.peek()?, b' ' | b'\t' | b'\n' | b'/' | b'>') {
             return None;
         }
@@ -410,7 +502,8 @@ impl Tag {
                 }
                 b'=' => return None,
                 _ => match chars.attribute(ACTIVE.contains(&name))? {
-                    Attribute::Plain => {
+                    Attribute::Plain { hides } => {
+                        tag.hidden |= hides;
                         if matches!(tag.attributes, Attributes::None) {
                             tag.attributes = Attributes::Plain;
                         }
@@ -424,7 +517,10 @@ impl Tag {
 }
 
 enum Attribute {
-    Plain,
+    Plain {
+        /// It hides its element.
+        hides: bool,
+    },
     Odd,
     Endless,
 }
@@ -489,13 +585,15 @@ impl Reader<'_> {
         if self.peek() == Some(b'<') {
             return None;
         }
-        let name = self.bytes.get(start..self.at).unwrap_or_default();
+        let named = start..self.at;
+        let name = self.bytes.get(named.clone()).unwrap_or_default();
         self.skip_spaces();
         if !self.skip(b'=') {
             let is_flag = std::str::from_utf8(name).is_ok_and(|name| FLAGS.contains(&name));
-            return Some(if is_flag { Attribute::Plain } else { Attribute::Odd });
+            return Some(if is_flag { Attribute::Plain { hides: name == b"hidden" } } else { Attribute::Odd });
         }
         self.skip_spaces();
+        let value = self.at;
         let quote = self.peek().filter(|b| matches!(b, b'"' | b'\''));
         let is_whole = match quote {
             Some(quote) => {
@@ -506,6 +604,42 @@ impl Reader<'_> {
             }
             None => self.until(|b| matches!(b, b' ' | b'\t' | b'\n' | b'>'))?,
         };
-        Some(if is_whole { Attribute::Plain } else { Attribute::Endless })
+        let hides = || hides(self.bytes.get(named), self.bytes.get(value..self.at));
+        Some(if is_whole { Attribute::Plain { hides: hides() } } else { Attribute::Endless })
+    }
+}
+
+/// Longest style that is read.
+const STYLE_BYTES: usize = 2048;
+
+/// Whether an attribute hides its element from readers.
+fn hides(name: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+    let (Some(name), Some(value)) = (name, value) else { return false };
+    let value = value.get(..STYLE_BYTES).unwrap_or(value);
+    let plain: String = value
+        .iter()
+        .filter(|b| !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\''))
+        .map(|b| char::from(*b))
+        .collect();
+    match name {
+        b"hidden" => true,
+        b"style" => {
+            let zero = |property: &str| {
+                plain.match_indices(property).any(|(at, _)| {
+                    let value = plain.get(at.saturating_add(property.len())..).unwrap_or_default();
+                    let number: String = value.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+                    number.parse::<f64>().is_ok_and(|n| n <= 0.01)
+                })
+            };
+            let says = |what: &[&str]| what.iter().any(|w| plain.contains(w));
+            let white = says(&["color:white", "color:#fff", "color:rgb(255,255,255)", "color:transparent"]);
+            says(&["display:none", "visibility:hidden", "clip:rect(0", "text-indent:-9", "left:-9", "top:-9"])
+                || zero("font-size:")
+                || zero("opacity:")
+                || zero("max-height:")
+                || (white && !plain.contains("background"))
+        }
+        b"color" => matches!(plain.as_str(), "white" | "#fff" | "#ffffff" | "transparent"),
+        _ => false,
     }
 }

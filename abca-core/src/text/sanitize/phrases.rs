@@ -1,65 +1,151 @@
-//! Headers that claim a role, and phrases that call off earlier instructions.
+//! Phrases that call off earlier instructions.
 //!
 //! The phrases are the known ones in the languages most written on forges; a list like this is never complete.
 
 use std::sync::LazyLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use regex::Regex;
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
 
 use super::Edit;
-use super::code::Region;
 use super::fold::{Folded, fold};
+use super::trace::ChangeKind;
 
-const PREFIX: &str = "[SANITIZED_PREFIX] ";
 const INSTRUCTION: &str = "[SANITIZED_INSTRUCTION]";
 
-/// A role at the start of a line, after marks of quotes, lists, headings, tables and emphasis.
-static ROLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?m)^(?:[ \t>*+#_~"'`|()\[\]-]|[0-9]+[.)]|\[x\])*?(?P<role>system|assistant|human)(?P<marks>[*_~"'`)\]]*)(?P<space>[ \t]*):"#,
-    )
-    .ok()
-});
-
-/// Marks the roles.
-///
-/// In a fence a role in lower case is a key (`system: linux`), and stays.
-pub(super) fn roles(folded: &Folded<'_>, code: &[Region]) -> Vec<Edit> {
+/// Takes out the phrases, in code too: no program is written in them.
+pub(super) fn edits(folded: &Folded<'_>) -> Vec<Edit> {
+    let Some(orders) = ORDERS.as_ref() else { return Vec::new() };
+    let mut found = orders.found(folded.text());
+    if let Some((joined, places)) = joined(folded.text()) {
+        let back = |at: usize| {
+            let after = places.partition_point(|(now, _)| *now <= at);
+            let place = after.checked_sub(1).and_then(|n| places.get(n)).copied().unwrap_or_default();
+            place.1.saturating_add(at.saturating_sub(place.0))
+        };
+        let spaced =
+            orders.found(&joined).into_iter().map(|(s, e)| (back(s), back(e.saturating_sub(1)).saturating_add(1)));
+        found.extend(spaced.filter(|(start, end)| folded.text().get(*start..*end).is_some()));
+        found.sort_unstable();
+    }
+    let mut from = 0usize;
     let mut edits = Vec::new();
-    let Some(role) = ROLE.as_ref() else { return edits };
-    let mut fences = code.iter().filter(|region| region.fence).peekable();
-    for found in role.captures_iter(folded.text()) {
-        let (Some(role), Some(space)) = (found.name("role"), found.name("space")) else { continue };
-        while fences.peek().is_some_and(|fence| fence.range.end <= role.start()) {
-            fences.next();
-        }
-        let in_fence = fences.peek().is_some_and(|fence| fence.range.start <= role.start());
-        if in_fence && folded.original(role.range()) == role.as_str() {
+    for (start, end) in found {
+        let range = folded.origin(start..end);
+        // Two phrases may end and begin inside one character.
+        let range = range.start.max(from)..range.end.max(from);
+        if range.is_empty() {
             continue;
         }
-        let start = folded.origin(role.range()).start;
-        edits.push(Edit { range: start..start, with: PREFIX });
-        if !space.is_empty() {
-            edits.push(Edit { range: folded.origin(space.range()), with: "" });
-        }
+        from = range.end;
+        edits.push(Edit { range, with: INSTRUCTION, kind: Some(ChangeKind::Instruction) });
     }
     edits
 }
 
-/// Takes out the phrases, in code too: no program is written in them.
-pub(super) fn orders(folded: &Folded<'_>) -> Vec<Edit> {
-    let Some(orders) = ORDERS.as_ref() else { return Vec::new() };
-    let found = orders.find_iter(folded.text());
-    let mut from = 0usize;
-    found
-        .map(|found| {
-            // Two phrases may end and begin inside one character.
-            let range = folded.origin(found.range());
-            let range = range.start.max(from)..range.end.max(from);
-            from = range.end;
-            Edit { range, with: INSTRUCTION }
-        })
-        .collect()
+/// Letters of a word this far apart are read as one.
+const SPACED_LETTERS: usize = 4;
+
+fn is_mark(byte: u8) -> bool {
+    matches!(byte, b' ' | b'.' | b'-' | b'_' | b'*' | b'/')
+}
+
+/// A text in which words were written letter by letter (`i g n o r e`), with these put together, and which places of it are
+/// which of the text; `None` when there are none.
+fn joined(text: &str) -> Option<(String, Vec<(usize, usize)>)> {
+    let bytes = text.as_bytes();
+    // Most texts have none: two marks alike with a letter between them, and a third.
+    let spaced = |w: &[u8]| matches!(w, [a, m, _, n, b, o] if m == n && n == o && is_mark(*m) && a.is_ascii_alphabetic() && b.is_ascii_alphabetic());
+    if !bytes.windows(6).any(spaced) {
+        return None;
+    }
+    let letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
+    let mark = |at: usize| bytes.get(at).copied().filter(|b| is_mark(*b));
+    let mut out = String::new();
+    let mut places: Vec<(usize, usize)> = Vec::new();
+    let (mut from, mut at) = (0usize, 0usize);
+    while at < bytes.len() {
+        let Some(between) = mark(at.saturating_add(1)).filter(|_| letter(at)) else {
+            at = at.saturating_add(1);
+            continue;
+        };
+        let fresh = at.checked_sub(1).is_none_or(|before| !bytes.get(before).is_some_and(u8::is_ascii_alphanumeric));
+        let mut end = at;
+        let mut letters = 1usize;
+        while fresh && mark(end.saturating_add(1)) == Some(between) && letter(end.saturating_add(2)) {
+            end = end.saturating_add(2);
+            letters = letters.saturating_add(1);
+        }
+        let whole = !bytes.get(end.saturating_add(1)).is_some_and(u8::is_ascii_alphanumeric);
+        if letters < SPACED_LETTERS || !whole {
+            at = end.saturating_add(1);
+            continue;
+        }
+        places.push((out.len(), from));
+        out.push_str(text.get(from..at).unwrap_or_default());
+        for n in (at..=end).step_by(2) {
+            places.push((out.len(), n));
+            out.push_str(text.get(n..n.saturating_add(1)).unwrap_or_default());
+        }
+        from = end.saturating_add(1);
+        at = from;
+    }
+    if places.is_empty() {
+        return None;
+    }
+    places.push((out.len(), from));
+    out.push_str(text.get(from..).unwrap_or_default());
+    Some((out, places))
+}
+
+/// The patterns, each tried only where one of its beginnings stands.
+struct Orders {
+    beginnings: AhoCorasick,
+    /// Beginnings up to here are of Latin words, which begin where no letter or digit is before.
+    latin: usize,
+    words: Regex,
+    scripts: Regex,
+}
+
+impl Orders {
+    fn found(&self, text: &str) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        let mut from = 0usize;
+        for hit in self.beginnings.find_overlapping_iter(text) {
+            let start = hit.start();
+            if start < from {
+                continue;
+            }
+            let is_latin = hit.pattern().as_usize() < self.latin;
+            let before = start.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+            if is_latin && before.is_some_and(u8::is_ascii_alphanumeric) {
+                continue;
+            }
+            let Some(rest) = text.get(start..) else { continue };
+            let pattern = if is_latin { &self.words } else { &self.scripts };
+            if let Some(m) = pattern.find(rest) {
+                from = start.saturating_add(m.end());
+                found.push((start, from));
+            }
+        }
+        found
+    }
+}
+
+/// The shortest beginnings that tell the matches of a pattern.
+fn beginnings(pattern: &str) -> Option<Vec<Vec<u8>>> {
+    let hir = regex_syntax::Parser::new().parse(pattern).ok()?;
+    let mut extractor = Extractor::new();
+    extractor.kind(ExtractKind::Prefix).limit_total(4_000).limit_class(64).limit_repeat(4);
+    let mut seq = extractor.extract(&hir);
+    seq.keep_first_bytes(6);
+    seq.dedup();
+    let mut out: Vec<Vec<u8>> = seq.literals()?.iter().map(|l| l.as_bytes().to_vec()).collect();
+    out.sort();
+    // Of two of which one begins the other, the shorter stands for both.
+    out.dedup_by(|longer, shorter| longer.starts_with(shorter));
+    (!out.iter().any(Vec::is_empty)).then_some(out)
 }
 
 /// Between two words: at least one space, with marks of Markdown around it.
@@ -94,6 +180,8 @@ const INSTRUCTIONS: &str = "instructions?|prompts?|directives?|guidelines?\
 /// Words that name other things as often, and so need `all` or `your` beside them.
 const RULES: &str = "rules?|orders?|commands?|directions?|constraints?";
 
+const HIDDEN: &str = "(?:system|initial|hidden|secret|original|internal|developer)";
+
 const NEW: &str = "new|neuen?|nouvelles?|nuevas?|nuov[ae]|novas?|nieuwe|nowe|nya|nye";
 
 /// Scripts that are written without spaces, and word orders of their own. Blanks stand for any gap.
@@ -114,7 +202,7 @@ const OTHER_SCRIPTS: &[&str] = &[
     "新的?(?:指令|指示|说明) ?:",
 ];
 
-static ORDERS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+static ORDERS: LazyLock<Option<Orders>> = LazyLock::new(|| {
     let between = format!("(?:(?:{BETWEEN}|{EARLIER}) )");
     let latin = [
         format!("(?:{CALL_OFF}) {between}{{0,5}}(?:{EARLIER}) {between}{{0,3}}(?:{INSTRUCTIONS})"),
@@ -125,12 +213,27 @@ static ORDERS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         format!("(?:{CALL_OFF}) {between}{{0,5}}(?:{INSTRUCTIONS}) {between}{{0,4}}(?:{EARLIER})"),
         "(?:ignore|disregard|forget) (?:everything|anything|all) (?:above|before|(?:that )?you were told)".to_owned(),
         "disregard (?:(?:everything|of|the) )?(?:above|previous|all)".to_owned(),
+        // What only somebody says who wants another's orders gone.
+        format!("(?:reveal|print|show|output|repeat|display|leak|disclose|reproduce|return|tell) (?:me )?(?:all )?(?:of )?your (?:own |full |entire |complete |exact )?{HIDDEN} (?:{INSTRUCTIONS}|messages?)"),
+        "from now on,? you (?:are|will|must|shall|should) (?:no longer|now|only|always|act|be|behave|respond|answer|obey|ignore)".to_owned(),
+        "you are (?:now )?(?:no longer (?:bound|restricted|limited|an? (?:ai|assistant|language model))|(?:dan|jailbroken|unrestricted|unfiltered|free from))".to_owned(),
+        "you (?:are now|have entered|will now enter) (?:in )?(?:developer|god|debug|admin|root|dan|maintenance) mode".to_owned(),
+        "(?:do|can) anything now".to_owned(),
+        "(?:end|beginning|start) of (?:the )?(?:system|trusted) (?:prompt|instructions|message|input)".to_owned(),
     ];
-    let head = format!("(?:{NEW}) (?:{INSTRUCTIONS}) ?:");
-    let pattern =
-        format!(r"(?:(?-u:\b)|_)(?:(?:{})(?:(?-u:\b)|_)|{head})|{}", latin.join("|"), OTHER_SCRIPTS.join("|"));
-    let pattern = fold(&pattern).replace(" ?", &format!("{GAP}?")).replace(' ', GAP);
-    Regex::new(&pattern).ok()
+    let words = [
+        format!(r"(?:{})(?:(?-u:\b)|_)", latin.join("|")),
+        // These end in a mark.
+        format!("(?:{NEW}) (?:{}) ?:", INSTRUCTIONS.replace("|prompts?", "")),
+        "stop everything(?: you are doing)?[!,.;:]".to_owned(),
+    ];
+    let finish = |pattern: &str| fold(pattern).replace(" ?", &format!("{GAP}?")).replace(' ', GAP);
+    let (words, scripts) = (finish(&words.join("|")), finish(&OTHER_SCRIPTS.join("|")));
+    let (latin, other) = (beginnings(&words)?, beginnings(&scripts)?);
+    let beginnings =
+        AhoCorasickBuilder::new().kind(Some(AhoCorasickKind::DFA)).build(latin.iter().chain(&other)).ok()?;
+    let anchored = |pattern: &str| Regex::new(&format!(r"\A(?:{pattern})")).ok();
+    Some(Orders { beginnings, latin: latin.len(), words: anchored(&words)?, scripts: anchored(&scripts)? })
 });
 
 #[cfg(test)]
@@ -139,6 +242,6 @@ mod tests {
 
     #[test]
     fn the_patterns_compile() {
-        assert!(ROLE.is_some() && ORDERS.is_some());
+        assert!(ORDERS.is_some());
     }
 }
