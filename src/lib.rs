@@ -8,6 +8,7 @@ mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
+pub mod egress;
 mod error;
 mod forge;
 mod handle;

@@ -157,10 +157,11 @@ impl Launcher for BrainLauncher {
     }
 }
 
-/// A session lives no longer than its task.
+/// A session lives no longer than its task, and reaches what the task's repository needs.
 pub(crate) fn within(limits: &SessionLimits, task: &Task) -> SessionLimits {
     let mut limits = limits.clone();
     limits.wall_ms = limits.wall_ms.min(task.spec.limits.task_timeout_ms);
+    limits.egress.allow.extend(task.spec.egress_allowlist.iter().cloned());
     limits
 }
 

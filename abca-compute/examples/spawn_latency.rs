@@ -32,6 +32,7 @@ mod linux {
                     env: toolchains.environment(&tmp, NetworkMode::Off),
                     toolchains: toolchains.paths,
                     limits,
+                    egress: None,
                     choice: Choice { walls: by, limits: limits_by },
                 })?;
                 let prepare = before.elapsed().as_secs_f64() * 1e3;

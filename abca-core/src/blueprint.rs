@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::NetworkMode;
+use crate::egress::{AllowRule, MAX_RULES};
 use crate::git::RepoRef;
 use crate::id::UserId;
 use crate::money::MicroUsd;
@@ -57,8 +58,9 @@ pub struct Blueprint {
     pub compute_type: Option<String>,
     /// The network that the hands need. A platform that gives another refuses them.
     pub network: Option<NetworkMode>,
-    /// Hosts that the hands may reach. Needs the egress proxy, which does not exist yet: tasks are refused while this is not empty.
-    pub egress_allowlist: Vec<String>,
+    /// Hosts that the hands may reach, on top of the platform's. At most [`MAX_RULES`]. Needs a platform whose network is
+    /// `proxy`: any other refuses the repository's tasks while this is not empty.
+    pub egress_allowlist: Vec<AllowRule>,
     /// Most tasks on this repository at once; `None` leaves it to the platform. Zero pauses the repository.
     pub max_concurrent_tasks: Option<u32>,
     /// Limits of single tasks.
@@ -299,19 +301,24 @@ impl Blueprint {
         if let Some(Err(e)) = self.base_branch.as_deref().map(check_branch) {
             return Err(InvalidSetting::new("base_branch", format!("cannot be used: {e}")));
         }
-        if !self.egress_allowlist.is_empty() {
-            let problem = "needs the egress proxy, which does not exist in this version: leave the list empty";
+        if self.egress_allowlist.len() > MAX_RULES {
+            return Err(InvalidSetting::new(
+                "egress_allowlist",
+                format!("holds more than {MAX_RULES} hosts: shorten it"),
+            ));
+        }
+        if !self.egress_allowlist.is_empty() && platform.network != NetworkMode::Proxy {
+            let problem = format!(
+                "needs the egress proxy and this platform's network is `{}`: make it `proxy`, or leave the list empty",
+                platform.network.as_str()
+            );
             return Err(InvalidSetting::new("egress_allowlist", problem));
         }
         if let Some(network) = self.network.filter(|n| *n != platform.network) {
-            let name = |n| match n {
-                NetworkMode::Off => "off",
-                NetworkMode::Host => "host",
-            };
             let problem = format!(
                 "is `{}` and this platform gives `{}`: make both the same",
-                name(network),
-                name(platform.network)
+                network.as_str(),
+                platform.network.as_str()
             );
             return Err(InvalidSetting::new("network", problem));
         }
@@ -550,7 +557,12 @@ mod tests {
             said(r#"{"network":"host"}"#).unwrap_err(),
             "`network` is `host` and this platform gives `off`: make both the same"
         );
-        assert!(said(r#"{"egress_allowlist":["crates.io"]}"#).is_err());
+        assert_eq!(
+            said(r#"{"egress_allowlist":["crates.io"]}"#).unwrap_err(),
+            "`egress_allowlist` needs the egress proxy and this platform's network is `off`: make it `proxy`, or leave the \
+             list empty"
+        );
+        assert!(serde_json::from_str::<Blueprint>(r#"{"egress_allowlist":["10.0.0.1"]}"#).is_err());
         assert!(said(r#"{"compute_type":"ecs"}"#).is_err());
         assert!(serde_json::from_str::<Blueprint>(r#"{"max_turn":3}"#).is_err());
     }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressSettings;
 use crate::error::adapter_error;
 use crate::id::{SessionId, TaskId};
 use crate::time::{Millis, Timestamp};
@@ -72,8 +73,21 @@ pub enum NetworkMode {
     /// No network at all.
     #[default]
     Off,
+    /// None but the egress proxy, which lets through what [`SessionLimits::egress`] allows.
+    Proxy,
     /// The host's network, opened by name.
     Host,
+}
+
+impl NetworkMode {
+    /// Its name in settings, e.g. `proxy`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Proxy => "proxy",
+            Self::Host => "host",
+        }
+    }
 }
 
 /// Whether the hands stand behind walls.
@@ -99,6 +113,8 @@ pub struct SessionLimits {
     pub wall_ms: Millis,
     /// Network of the hands. Default off.
     pub network: NetworkMode,
+    /// What the egress proxy lets through, where there is one. Default nothing.
+    pub egress: EgressSettings,
     /// Walls. Default required.
     pub sandbox: SandboxMode,
 }
@@ -110,6 +126,7 @@ impl Default for SessionLimits {
             processes: 1024,
             wall_ms: Millis::secs(8 * 3600),
             network: NetworkMode::Off,
+            egress: EgressSettings::default(),
             sandbox: SandboxMode::Required,
         }
     }

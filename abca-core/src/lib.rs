@@ -11,6 +11,7 @@
 //! | [`session`] | the session log and the agent loop as a sans-IO machine |
 //! | [`workflow`] | kinds of task as data, with their cross-field rules |
 //! | [`store`], [`compute`], [`git`], [`model`], [`memory`], [`policy`] | the six core traits |
+//! | [`egress`] | hosts, addresses and the allow-list of the hands' way out |
 //! | [`link`] | what a session may say to the platform |
 //! | [`prompt`], [`text`], [`names`] | what the model and the reviewer are told, cutting and cleaning of texts, names in git |
 //! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
@@ -18,6 +19,7 @@
 pub mod blueprint;
 pub mod classify;
 pub mod compute;
+pub mod egress;
 pub mod error;
 pub mod event;
 pub mod git;

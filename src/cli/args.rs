@@ -216,6 +216,13 @@ pub(super) struct HandsArgs {
     /// Network of the agent's tools
     #[arg(long, value_enum, default_value_t = Network::Off)]
     pub(super) network: Network,
+    /// A host that the agent's tools may reach with --network proxy: HOST, *.HOST, HOST:PORT [default ports: 443, 80]. May
+    /// be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) allow_host: Vec<abca_core::egress::AllowRule>,
+    /// What becomes of other hosts with --network proxy
+    #[arg(long, value_enum, default_value_t = Egress::Enforce)]
+    pub(super) egress: Egress,
     /// Let the agent's tools run without walls. Only for machines that hold nothing of value
     #[arg(long)]
     pub(super) unsandboxed: bool,
@@ -225,8 +232,18 @@ pub(super) struct HandsArgs {
 pub(super) enum Network {
     /// None
     Off,
+    /// The hosts of --allow-host, through the egress proxy
+    Proxy,
     /// The host's
     Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Egress {
+    /// Let them through, and tell
+    Observe,
+    /// Refuse them
+    Enforce,
 }
 
 /// How models are reached and recorded.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abca_core::compute::{NetworkMode, SandboxMode, SessionLimits};
+use abca_core::egress::{EgressMode, EgressSettings};
 use abca_core::model::Price;
 use abca_core::{MicroUsd, TaskId};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::args::{HandsArgs, ModelArgs, Network};
+use super::args::{Egress, HandsArgs, ModelArgs, Network};
 use crate::models::ModelSettings;
 use crate::tell::tell;
 use crate::{Abca, Builder, Error, ErrorKind, StoreUrl, TaskHandle};
@@ -192,13 +193,28 @@ fn price(text: &str) -> Result<Price, Failed> {
 }
 
 /// What the hands may use.
-pub(super) fn session_limits(args: &HandsArgs) -> SessionLimits {
+pub(super) fn session_limits(args: &HandsArgs) -> Result<SessionLimits, Failed> {
     let network = match args.network {
         Network::Off => NetworkMode::Off,
+        Network::Proxy => NetworkMode::Proxy,
         Network::Host => NetworkMode::Host,
     };
+    if network != NetworkMode::Proxy && !(args.allow_host.is_empty() && args.egress == Egress::Enforce) {
+        let text = "`--allow-host` and `--egress` belong to the egress proxy: add `--network proxy`, or leave them out";
+        return Err(Failed::new(2, text.to_owned()));
+    }
+    if network == NetworkMode::Proxy && args.unsandboxed {
+        let text = "`--network proxy` needs walls, which `--unsandboxed` takes away: leave one of them out";
+        return Err(Failed::new(2, text.to_owned()));
+    }
+    let mode = match args.egress {
+        Egress::Observe => EgressMode::Observe,
+        Egress::Enforce => EgressMode::Enforce,
+    };
+    let egress = EgressSettings { mode, allow: args.allow_host.clone() };
+    egress.check().map_err(|why| Failed::new(2, format!("the list of `--allow-host` {why}")))?;
     let sandbox = if args.unsandboxed { SandboxMode::Unsandboxed } else { SandboxMode::Required };
-    SessionLimits { network, sandbox, ..SessionLimits::default() }
+    Ok(SessionLimits { network, egress, sandbox, ..SessionLimits::default() })
 }
 
 /// A builder over a state folder, in this user's name.

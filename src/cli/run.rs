@@ -76,7 +76,7 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
     if args.detach {
         return detached(state, output, &args, task).await;
     }
-    let builder = builder(state)?.models(settings).session_limits(session_limits(&args.hands));
+    let builder = builder(state)?.models(settings).session_limits(session_limits(&args.hands)?);
     let abca = builder.platform(platform(&args.task)).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
@@ -152,6 +152,7 @@ fn submitted(handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
 
 /// Submits, and leaves the work to a worker in the background that ends when nothing is left to do.
 async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
+    session_limits(&args.hands)?;
     let dir = state_dir(state.state.clone())?;
     let store = state.store.clone();
     let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
@@ -172,8 +173,16 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     }
     command.arg("--network").arg(match args.hands.network {
         super::args::Network::Off => "off",
+        super::args::Network::Proxy => "proxy",
         super::args::Network::Host => "host",
     });
+    for rule in &args.hands.allow_host {
+        command.arg("--allow-host").arg(rule.to_string());
+    }
+    match args.hands.egress {
+        super::args::Egress::Observe => drop(command.args(["--egress", "observe"])),
+        super::args::Egress::Enforce => {}
+    }
     if args.hands.unsandboxed {
         command.arg("--unsandboxed");
     }

@@ -8,7 +8,7 @@ mod client;
 mod frame;
 mod secret;
 mod server;
-mod socket;
+pub(crate) mod socket;
 mod store;
 
 pub use client::SocketLink;

@@ -12,12 +12,17 @@ const MAX_SUN_PATH: usize = 103;
 const ENDING: &str = "sock";
 
 /// Listens at `dir/<name>.sock`, readable by the owner only.
-pub(super) fn bind(dir: &Path, name: &str) -> io::Result<(UnixListener, PathBuf)> {
-    let path = dir.join(name).with_extension(ENDING);
+pub(crate) fn bind(dir: &Path, name: &str) -> io::Result<(UnixListener, PathBuf)> {
+    let path = path(dir, name);
     let short = Short::of(&path)?;
     let listener = UnixListener::bind(&short.path)?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok((listener, path))
+}
+
+/// Where [`bind`] would listen.
+pub(crate) fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name).with_extension(ENDING)
 }
 
 /// Connects to a socket.

@@ -89,7 +89,7 @@ pub struct PlainLauncher {
     pub payload: String,
     /// Provider credentials for the brain, by name.
     pub secrets: BTreeMap<String, SecretString>,
-    /// What a session may use. Its life is cut to the task's own deadline.
+    /// What a session may use. Its life is cut to the task's own deadline, and it reaches what the task's repository needs.
     pub limits: SessionLimits,
 }
 
@@ -98,6 +98,7 @@ impl Launcher for PlainLauncher {
     async fn launch(&self, task: &Task, session: &SessionId, attempt: u32) -> Result<StartSession, String> {
         let mut limits = self.limits.clone();
         limits.wall_ms = limits.wall_ms.min(task.spec.limits.task_timeout_ms);
+        limits.egress.allow.extend(task.spec.egress_allowlist.iter().cloned());
         Ok(StartSession {
             session: session.clone(),
             task: task.id,

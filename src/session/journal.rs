@@ -12,6 +12,8 @@ use abca_core::time::Clock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::egress::Ledger;
+
 /// Why a session ends without a report of its own making.
 #[derive(Debug)]
 pub(crate) enum Abort {
@@ -150,6 +152,8 @@ pub(crate) struct Journal {
     records: Vec<LogRecord>,
     events: Vec<NewEvent>,
     ears: Ears,
+    /// Where the egress gate notes what it decides.
+    egress: Option<Arc<Ledger>>,
 }
 
 impl Journal {
@@ -161,7 +165,13 @@ impl Journal {
         len: u64,
         ears: Ears,
     ) -> Self {
-        Self { link, clock, task, session, len, records: Vec::new(), events: Vec::new(), ears }
+        Self { link, clock, task, session, len, records: Vec::new(), events: Vec::new(), ears, egress: None }
+    }
+
+    /// Takes along, with every flush, what the egress gate has decided.
+    pub(crate) fn with_egress(mut self, ledger: Arc<Ledger>) -> Self {
+        self.egress = Some(ledger);
+        self
     }
 
     pub(crate) fn now(&self) -> abca_core::Timestamp {
@@ -192,6 +202,7 @@ impl Journal {
 
     /// Writes what was kept, durably, before it returns. Not to be dropped halfway: nobody would know what was written.
     pub(crate) async fn flush(&mut self) -> Result<(), Abort> {
+        self.events.extend(self.egress.iter().flat_map(|ledger| ledger.take()));
         if self.is_flushed() {
             return Ok(());
         }
@@ -224,6 +235,7 @@ impl Journal {
 
     /// Says the last word, after what was kept.
     pub(crate) async fn report(&mut self, report: &SessionReport) -> Result<(), Abort> {
+        self.events.extend(self.egress.iter().flat_map(|ledger| ledger.take_all()));
         // A platform that stops the session may hear no more of the log, but it hears this.
         if let Err(error) = self.flush().await {
             tracing::warn!(%error, "the end of the log could not be written");

@@ -21,6 +21,7 @@ use super::journal::{Abort, Ears, Journal, heartbeat, listen};
 use super::pipeline::Pipeline;
 use super::report::{Outcome, report_of};
 use super::workspace::HandsProgram;
+use crate::egress::{Gate, Ledger, ProxyLimits, SystemResolver};
 
 /// How often a session says that it lives when it has nothing else to say. Well below the reference's 45 s.
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -107,10 +108,13 @@ async fn session_life(start: StartSession, parts: SessionParts, stop: Cancellati
     let ears = Ears::new(stop);
     let ear = tokio::spawn(listen(parts.link.clone(), start.task, start.session.clone(), ears.clone()));
     let beat = tokio::spawn(heartbeat(parts.link.clone(), start.task, start.session.clone(), ears.clone(), HEARTBEAT));
-    let journal =
-        Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears);
     let screen = Arc::new(Screen::default().with_known(parts.secrets.iter().cloned()));
-    let mut pipeline = Pipeline::new(registered.task, start, parts, (state, breaker), journal, screen);
+    let ledger = Arc::new(Ledger::new(start.task, screen.clone(), parts.clock.clone()));
+    let journal =
+        Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears)
+            .with_egress(ledger.clone());
+    let gate = Gate::new(start.limits.egress.clone(), Arc::new(SystemResolver), ledger, ProxyLimits::default());
+    let mut pipeline = Pipeline::new(registered.task, start, parts, (state, breaker), journal, screen, Arc::new(gate));
     let done = pipeline.run().await;
     beat.abort();
     ear.abort();

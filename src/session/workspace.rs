@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use abca_compute::sandbox::{Child, Io, Sandbox, SandboxSpec, default_toolchains};
+use abca_compute::sandbox::{Child, EGRESS_SOCKET, Io, Sandbox, SandboxSpec, default_toolchains};
 use abca_core::TaskId;
-use abca_core::compute::{ComputeError, SandboxMode, SessionLimits};
+use abca_core::compute::{ComputeError, NetworkMode, SandboxMode, SessionLimits};
+use abca_core::egress::PROXY_PORT;
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
 use abca_core::prompt::{ProjectSettings, SETTINGS_PATH};
 use abca_core::session::Churn;
@@ -18,6 +19,8 @@ use async_trait::async_trait;
 use super::hands::{
     Client, ExecEnd, ExecRequest, HANDS_ARG, Hands, HandsConfig, HandsError, HandsErrorKind, Launch, Launched,
 };
+use crate::egress::{BridgeConfig, Gate, Proxy};
+use crate::link::socket;
 
 /// Written last, so that a workspace that was cut short is not taken for a whole one.
 const READY: &str = "ready";
@@ -259,16 +262,20 @@ pub(crate) fn git_failure(reason: FailureReason, error: &GitError) -> Failure {
 pub(crate) struct Walled {
     sandbox: Sandbox,
     hands: HandsConfig,
+    /// Ends with the walls.
+    _proxy: Option<Proxy>,
     furnishing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<std::io::Result<()>>>>,
 }
 
 impl Walled {
-    /// Puts up the walls around the work tree and the private folder of a workspace.
+    /// Puts up the walls around the work tree and the private folder of a workspace; with the network `proxy`, the way
+    /// out through the gate.
     pub(crate) fn build(
         dir: &Path,
         home: Option<&Path>,
         hidden: &[PathBuf],
         limits: &SessionLimits,
+        gate: &Arc<Gate>,
     ) -> Result<Self, ComputeError> {
         let tools = home.map(default_toolchains).unwrap_or_default();
         let tmp = private_tmp(dir);
@@ -287,6 +294,10 @@ impl Walled {
         let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };
         let env = tools.environment(&inner_tmp, limits.network);
         let path = env.get("PATH").cloned().unwrap_or_default();
+        let (proxy, egress) = match limits.network {
+            NetworkMode::Off | NetworkMode::Host => (None, None),
+            NetworkMode::Proxy => start_proxy(dir, gate).map(|(proxy, socket)| (Some(proxy), Some(socket)))?,
+        };
         let sandbox = Sandbox::prepare(SandboxSpec {
             work_tree: work_tree(dir),
             tmp,
@@ -295,14 +306,16 @@ impl Walled {
             toolchains: tools.paths,
             limits: limits.clone(),
             env: env.clone(),
+            egress,
             choice: Default::default(),
         })?;
         let mut hands = HandsConfig::new(sandbox.inside());
         hands.home = inner_tmp.join("home");
         hands.tmp = inner_tmp;
         hands.path = path;
+        hands.bridge = proxy.is_some().then(|| BridgeConfig { port: PROXY_PORT, socket: PathBuf::from(EGRESS_SOCKET) });
         hands.env = env.into_iter().filter(|(name, _)| name != "PATH" && name != "HOME").collect();
-        Ok(Self { sandbox, hands, furnishing: tokio::sync::Mutex::new(Some(furnishing)) })
+        Ok(Self { sandbox, hands, _proxy: proxy, furnishing: tokio::sync::Mutex::new(Some(furnishing)) })
     }
 
     /// Waits until the private home is furnished: before anything runs in it.
@@ -321,6 +334,24 @@ impl Walled {
     pub(crate) fn names(&self) -> Vec<String> {
         self.sandbox.walls().to_strings()
     }
+}
+
+/// Name of the egress proxy's socket in a workspace, without its ending.
+const EGRESS: &str = "egress";
+
+fn start_proxy(dir: &Path, gate: &Arc<Gate>) -> Result<(Proxy, PathBuf), ComputeError> {
+    let problem = |error: std::io::Error| {
+        let text = format!("the egress proxy cannot listen in `{}`: {error}", dir.display());
+        ComputeError::new(abca_core::compute::ComputeErrorKind::Internal, "prepare", text).with_source(error)
+    };
+    // A session before this one may have left its own.
+    match std::fs::remove_file(socket::path(dir, EGRESS)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(problem(error)),
+    }
+    let (listener, path) = socket::bind(dir, EGRESS).map_err(problem)?;
+    Ok((Proxy::start(listener, gate.clone()), path))
 }
 
 fn io_error(path: &Path, what: &str, error: std::io::Error) -> GitError {

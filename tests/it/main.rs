@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 mod e2e;
+mod egress;
 mod examples;
 mod facade;
 #[cfg(feature = "cli")]

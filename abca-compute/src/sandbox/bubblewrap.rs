@@ -45,7 +45,7 @@ impl Bubblewrap {
         let mut say = |words: &[&str]| args.extend(words.iter().map(Into::into));
         say(&["--die-with-parent", "--new-session", "--unshare-user", "--uid", &id, "--gid", &id]);
         say(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "abca", "--unshare-cgroup-try"]);
-        if inner.limits.network == NetworkMode::Off {
+        if inner.limits.network != NetworkMode::Host {
             say(&["--unshare-net"]);
         }
         say(&["--cap-drop", "ALL"]);

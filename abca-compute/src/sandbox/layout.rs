@@ -88,6 +88,9 @@ pub(super) fn arguments(spec: &SandboxSpec, own: &Path, executable: &Path) -> Ve
     put(WORKSPACE.into(), bind(&spec.work_tree, true));
     put(TMP.into(), bind(&spec.tmp, true));
     put(EXECUTABLE.into(), bind(executable, false));
+    if let Some(socket) = spec.egress.as_deref().filter(|_| spec.limits.network == NetworkMode::Proxy) {
+        put(super::EGRESS_SOCKET.into(), bind(socket, false));
+    }
     // Last: at the same path, hiding wins.
     for hidden in spec.hidden.iter().flat_map(|path| seen_at(path, spec)) {
         put(hidden, Op::Hide);

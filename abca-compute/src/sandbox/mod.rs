@@ -18,6 +18,9 @@
 //! a watchdog that measures ten times a second and kills the tree (and `RLIMIT_DATA`, per process). Memory shared
 //! between processes is counted roughly by the watchdog; the control groups count it exactly.
 //!
+//! With [`NetworkMode::Proxy`] the network namespace is as empty as with [`NetworkMode::Off`]; one socket is seen inside, at
+//! [`EGRESS_SOCKET`], behind which the egress proxy listens.
+//!
 //! Known limits: with [`NetworkMode::Host`] the hands share the host's network namespace, abstract UNIX sockets
 //! included; 32-bit x86 programs are killed by the filter; disk space is not limited.
 
@@ -77,9 +80,14 @@ pub struct SandboxSpec {
     pub limits: SessionLimits,
     /// The complete environment of the inside: see [`Toolchains::environment`].
     pub env: BTreeMap<String, String>,
+    /// The socket of the egress proxy, seen as [`EGRESS_SOCKET`]; needed with [`NetworkMode::Proxy`].
+    pub egress: Option<PathBuf>,
     /// Mechanisms; tests force one.
     pub choice: Choice,
 }
+
+/// Where the inside sees the socket of the egress proxy.
+pub const EGRESS_SOCKET: &str = "/.abca/egress";
 
 /// Which mechanisms to use.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -410,7 +418,7 @@ impl Inner {
         if let Some((files, others)) = built_by {
             walls.add(Wall::Filesystem, files);
             walls.add(Wall::Home, files);
-            if self.limits.network == NetworkMode::Off {
+            if self.limits.network != NetworkMode::Host {
                 walls.add(Wall::Network, others);
             }
             walls.add(Wall::Processes, others);
@@ -449,6 +457,19 @@ fn checked(mut spec: SandboxSpec) -> Result<SandboxSpec, ComputeError> {
     }
     if let Some(path) = spec.hidden.iter().chain(&spec.read_only).chain(&spec.toolchains).find(|p| !p.is_absolute()) {
         return Err(invalid(format!("`{}` is not an absolute path", path.display())));
+    }
+    if spec.limits.network == NetworkMode::Proxy {
+        if spec.limits.sandbox == SandboxMode::Unsandboxed {
+            let message = "the network `proxy` needs walls, which `unsandboxed` takes away: nothing else leads programs \
+                           through the proxy; use the network `host`, or walls";
+            return Err(invalid(message.to_owned()));
+        }
+        match &spec.egress {
+            Some(socket) if socket.is_absolute() && socket.exists() => {}
+            Some(_) | None => {
+                return Err(invalid("the network `proxy` needs the socket of an egress proxy".to_owned()));
+            }
+        }
     }
     if let Some((name, _)) = spec.env.iter().find(|(n, v)| n.is_empty() || n.contains(['=', '\0']) || v.contains('\0'))
     {

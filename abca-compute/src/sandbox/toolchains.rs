@@ -74,7 +74,8 @@ pub fn default_toolchains(home: &Path) -> Toolchains {
 
 impl Toolchains {
     /// The complete environment of the hands: `PATH`, a private `HOME` and `CARGO_HOME` below the temporary folder, a
-    /// UTF-8 locale, the toolchains' variables; package managers told to stay offline when the network is off.
+    /// UTF-8 locale, the toolchains' variables; package managers told to stay offline when the network is off, and HTTP clients where the
+    /// egress proxy is when there is one.
     ///
     /// `tmp` is the temporary folder as the inside sees it: `/tmp`, or the real one without walls.
     pub fn environment(&self, tmp: &Path, network: NetworkMode) -> BTreeMap<String, String> {
@@ -90,11 +91,17 @@ impl Toolchains {
         put("TERM", "dumb".to_owned());
         put("USER", "agent".to_owned());
         put("SHELL", "/bin/sh".to_owned());
-        if network == NetworkMode::Off {
-            put("CARGO_NET_OFFLINE", "true".to_owned());
-            put("PIP_NO_INDEX", "1".to_owned());
-            put("npm_config_offline", "true".to_owned());
-            put("GOPROXY", "off".to_owned());
+        match network {
+            NetworkMode::Off => {
+                put("CARGO_NET_OFFLINE", "true".to_owned());
+                put("PIP_NO_INDEX", "1".to_owned());
+                put("npm_config_offline", "true".to_owned());
+                put("GOPROXY", "off".to_owned());
+            }
+            NetworkMode::Proxy => {
+                abca_core::egress::environment().into_iter().for_each(|(name, value)| put(name, value))
+            }
+            NetworkMode::Host => {}
         }
         if let Some(modules) = self.paths.iter().find(|path| path.ends_with("go/pkg/mod")) {
             put("GOMODCACHE", modules.display().to_string());

@@ -14,7 +14,7 @@ pub enum Wall {
     Filesystem,
     /// Home folders are not there, toolchains excepted.
     Home,
-    /// No network at all.
+    /// No network at all, or none but the egress proxy's socket.
     Network,
     /// No sight of processes outside, and the tree dies as a whole.
     Processes,

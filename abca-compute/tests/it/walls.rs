@@ -55,6 +55,7 @@ impl House {
             env: toolchains.environment(Path::new("/tmp"), self.limits.network),
             toolchains: toolchains.paths,
             limits: self.limits.clone(),
+            egress: None,
             choice: self.choice.clone(),
         }
     }
@@ -378,6 +379,7 @@ pub fn be_brain(root: &str, walls: &str, marker: &str) -> ! {
             toolchains: Vec::new(),
             limits: SessionLimits { sandbox: sandbox_mode, ..limits },
             env: BTreeMap::new(),
+            egress: None,
             choice: Choice { walls: choice, limits: LimitsBy::Auto },
         })
         .unwrap();

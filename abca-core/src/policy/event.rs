@@ -49,6 +49,8 @@ wire_words! {
 wire_words! {
     /// What a guard made of it.
     GuardOutcome {
+        /// It went through, by a rule that says so. Told only by guards that log every decision.
+        Allowed = "allowed";
         /// It went through; a rule noted it.
         Observed = "observed";
         /// It went through, with a warning.

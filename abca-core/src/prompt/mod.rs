@@ -33,6 +33,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::compute::NetworkMode;
     use crate::id::TaskId;
     use crate::money::MicroUsd;
     use crate::task::{DiffStat, Verification};
@@ -99,7 +100,7 @@ mod tests {
                 project_files: &files,
                 overrides: Some(&text),
                 read_only: false,
-                network: false,
+                network: NetworkMode::Off,
             };
             assert!(prompt.render().len() > text.trim().len());
             let command = serde_json::json!({ "command": format!("{}a", text.replace('`', "a")) });

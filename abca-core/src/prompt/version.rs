@@ -66,6 +66,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::compute::NetworkMode;
     use crate::task::{CheckResult, Verification};
 
     fn check(command: &str, before: Option<CheckResult>) -> Vec<Verification> {
@@ -93,7 +94,7 @@ mod tests {
         project_files: &[],
         overrides: None,
         read_only: false,
-        network: false,
+        network: NetworkMode::Off,
     };
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
             SystemPrompt { workflow_block: "Work on `bgagent/1/a`.", ..PROMPT },
             SystemPrompt { base_branch: "dev", ..PROMPT },
             SystemPrompt { max_turns: 11, ..PROMPT },
-            SystemPrompt { network: true, ..PROMPT },
+            SystemPrompt { network: NetworkMode::Host, ..PROMPT },
             SystemPrompt { verification: &make, ..PROMPT },
             SystemPrompt { verification: &just, ..PROMPT },
             SystemPrompt { project_files: &files, ..PROMPT },

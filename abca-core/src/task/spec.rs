@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::AllowRule;
 use crate::git::RepoRef;
 use crate::id::{IdempotencyKey, UserId};
 use crate::money::MicroUsd;
@@ -184,6 +185,9 @@ pub struct TaskSpec {
     pub read_only: bool,
     /// Text added to the system prompt by the repository's blueprint.
     pub system_prompt_overrides: Option<String>,
+    /// Hosts that the hands may reach on top of the platform's, from the repository's blueprint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_allowlist: Vec<AllowRule>,
     /// Files.
     pub attachments: Vec<Attachment>,
     /// Scopes approved in advance.

@@ -136,6 +136,7 @@ pub fn accept(
         trace: new.trace,
         read_only: workflow.read_only,
         system_prompt_overrides: blueprint.and_then(|b| b.system_prompt_overrides.clone()),
+        egress_allowlist: blueprint.map(|b| b.egress_allowlist.clone()).unwrap_or_default(),
         attachments: new.attachments,
         initial_approvals: new.initial_approvals,
         channel_source: new.channel_source,

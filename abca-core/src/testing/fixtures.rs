@@ -59,6 +59,7 @@ pub fn spec() -> TaskSpec {
         trace: false,
         read_only: false,
         system_prompt_overrides: None,
+        egress_allowlist: Vec::new(),
         attachments: Vec::new(),
         initial_approvals: Vec::new(),
         channel_source: crate::task::ChannelSource::Api,

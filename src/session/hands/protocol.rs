@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::exec::{ExecRequest, ExecSummary};
+use crate::egress::BridgeConfig;
 use crate::session::tools::ToolRequest;
 
 /// Largest frame, head and body together: a `Write` of 1 MiB, escaped as badly as JSON can, fits.
@@ -35,6 +36,8 @@ pub struct HandsConfig {
     pub path: String,
     /// More variables of every command, over the built-in ones. No secrets: every command can read them.
     pub env: BTreeMap<String, String>,
+    /// A bridge to the egress proxy, in a network of the hands' own. Default none.
+    pub bridge: Option<BridgeConfig>,
 }
 
 impl HandsConfig {
@@ -46,6 +49,7 @@ impl HandsConfig {
             home: "/tmp/home".into(),
             path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
             env: BTreeMap::new(),
+            bridge: None,
         }
     }
 }

@@ -83,7 +83,11 @@ async fn take_calls(
     while let Some((Call { id, op }, body)) = protocol::read::<Call>(from).await? {
         match (op, &open) {
             (Op::Hello(config), None) => {
-                let reply = match Host::new(&config, own_process) {
+                let opened = match Host::new(&config, own_process) {
+                    Ok(host) => build_bridge(&config, own_process, tasks, all).await.map(|()| host),
+                    Err(message) => Err(message),
+                };
+                let reply = match opened {
                     Ok(host) => {
                         let shell = host.shell.display().to_string();
                         open = Some(Arc::new(Connection {
@@ -121,6 +125,27 @@ async fn take_calls(
             }
         }
     }
+    Ok(())
+}
+
+/// The bridge to the egress proxy, where there is to be one.
+async fn build_bridge(
+    config: &HandsConfig,
+    own_process: bool,
+    tasks: &TaskTracker,
+    all: &CancellationToken,
+) -> Result<(), String> {
+    let Some(bridge) = &config.bridge else { return Ok(()) };
+    if !own_process {
+        let why = "hands in this process have no network of their own that could lead through the egress proxy: give \
+                   them a process, or another network than `proxy`";
+        return Err(why.to_owned());
+    }
+    let running = crate::egress::bridge(bridge)
+        .await
+        .map_err(|e| format!("the bridge to the egress proxy cannot listen on port {}: {e}", bridge.port))?;
+    let all = all.clone();
+    tasks.spawn(async move { all.run_until_cancelled_owned(running).await });
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use super::saving::Saver;
 use super::tools;
 use super::verify::Side;
 use super::workspace::{self, Making, Origin, Walled, Workspace, git_failure};
+use crate::egress::Gate;
 
 /// Everything about one session.
 pub(crate) struct Pipeline {
@@ -39,6 +40,7 @@ pub(crate) struct Pipeline {
     breaker: Breaker,
     journal: Journal,
     screen: Arc<Screen>,
+    gate: Arc<Gate>,
 }
 
 /// Why the pipeline does not go on.
@@ -65,8 +67,9 @@ impl Pipeline {
         (state, breaker): (SessionState, Breaker),
         journal: Journal,
         screen: Arc<Screen>,
+        gate: Arc<Gate>,
     ) -> Self {
-        Self { task, start, parts, state, breaker, journal, screen }
+        Self { task, start, parts, state, breaker, journal, screen, gate }
     }
 
     /// Runs every step that the log does not know as done, and reports.
@@ -222,7 +225,7 @@ impl Pipeline {
     }
 
     fn walls(&self, dir: &std::path::Path) -> Result<Arc<Walled>, Break> {
-        match Walled::build(dir, self.parts.home.as_deref(), &self.parts.hidden, &self.start.limits) {
+        match Walled::build(dir, self.parts.home.as_deref(), &self.parts.hidden, &self.start.limits, &self.gate) {
             Ok(walls) => Ok(Arc::new(walls)),
             Err(error) => Err(failed(FailureReason::Infrastructure, &error.to_string())),
         }
@@ -270,7 +273,7 @@ impl Pipeline {
 
     async fn agent(&mut self, host: &mut Host, workflow: &Workflow, prepared: &Prepared) -> Result<(), Break> {
         let begun = self.journal.now();
-        let specs = tools::specs(&workflow.agent_config.allowed_tools, self.has_network());
+        let specs = tools::specs(&workflow.agent_config.allowed_tools, self.network());
         let prompt = if self.state.model.is_none() {
             self.keep(LogEntry::StepStarted { step: StepName::HydrateContext });
             let files = async {
@@ -342,13 +345,12 @@ impl Pipeline {
         }
     }
 
-    /// Whether the hands reach a network: it was opened, or nothing closes it.
-    fn has_network(&self) -> bool {
+    /// How the network of the hands stands: without walls nothing closes it.
+    fn network(&self) -> NetworkMode {
         let limits = &self.start.limits;
-        match (limits.network, limits.sandbox) {
-            (NetworkMode::Host, SandboxMode::Required | SandboxMode::Unsandboxed)
-            | (NetworkMode::Off, SandboxMode::Unsandboxed) => true,
-            (NetworkMode::Off, SandboxMode::Required) => false,
+        match limits.sandbox {
+            SandboxMode::Required => limits.network,
+            SandboxMode::Unsandboxed => NetworkMode::Host,
         }
     }
 
@@ -370,7 +372,7 @@ impl Pipeline {
             project_files: files,
             overrides: spec.system_prompt_overrides.as_deref(),
             read_only: spec.read_only,
-            network: self.has_network(),
+            network: self.network(),
         };
         let version = system.version(specs);
         Ok(Prompt { system: system.render(), user: prepared.user_prompt.clone(), version })

@@ -1,5 +1,6 @@
 //! What the model is told of the tools. Order and text are fixed: they are part of the prompt that providers cache.
 
+use abca_core::compute::NetworkMode;
 use abca_core::model::ToolSpec;
 use serde_json::{Value, json};
 
@@ -12,10 +13,14 @@ pub(super) const NAMES: [&str; 9] =
 /// `Bash` brings `BashOutput` and `KillShell` with it; `TodoWrite` touches nothing and is always there. Names that are not
 /// tools of this version (`WebFetch`) are passed over: what cannot be done is not offered.
 ///
-/// `network`: whether the commands of this session reach one.
-pub fn specs(allowed: &[String], network: bool) -> Vec<ToolSpec> {
+/// `network`: what the commands of this session reach.
+pub fn specs(allowed: &[String], network: NetworkMode) -> Vec<ToolSpec> {
     let mut specs: Vec<ToolSpec> = names(allowed).into_iter().map(spec).collect();
-    let said = if network { "The network can be reached." } else { "There is no network." };
+    let said = match network {
+        NetworkMode::Off => "There is no network.",
+        NetworkMode::Proxy => "Some hosts can be reached, through the HTTP proxy that the environment names.",
+        NetworkMode::Host => "The network can be reached.",
+    };
     for bash in specs.iter_mut().filter(|s| s.name == "Bash") {
         bash.description = bash.description.replace(NETWORK, said);
     }
@@ -163,7 +168,7 @@ mod tests {
 
     fn told(allowed: &[&str]) -> Vec<String> {
         let allowed: Vec<String> = allowed.iter().map(|s| (*s).to_owned()).collect();
-        let told: Vec<String> = specs(&allowed, false).into_iter().map(|s| s.name).collect();
+        let told: Vec<String> = specs(&allowed, NetworkMode::Off).into_iter().map(|s| s.name).collect();
         assert_eq!(told, offered(&allowed));
         told
     }
@@ -179,8 +184,10 @@ mod tests {
     fn the_network_is_told_of_as_it_stands() {
         let allowed = ["Bash".to_owned()];
         let told = |network| specs(&allowed, network)[0].description.clone();
-        assert!(told(false).contains("There is no network. When"), "{}", told(false));
-        assert!(told(true).contains("The network can be reached. When"), "{}", told(true));
-        assert!(!told(true).contains('{') && !told(false).contains('{'));
+        assert!(told(NetworkMode::Off).contains("There is no network. When"), "{}", told(NetworkMode::Off));
+        assert!(told(NetworkMode::Host).contains("The network can be reached. When"), "{}", told(NetworkMode::Host));
+        assert!(
+            ![NetworkMode::Off, NetworkMode::Proxy, NetworkMode::Host].map(told).iter().any(|text| text.contains('{'))
+        );
     }
 }
