@@ -1,6 +1,6 @@
 //! What an address leads to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where an address leads, by the registries of special-purpose addresses (IANA, RFC 6890) and the addresses at which
 /// clouds serve credentials.

@@ -1,7 +1,7 @@
 //! A host as somebody writes it, read strictly: what two programs could read differently is refused.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The allow-list, and what it says of a host and of an address.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};

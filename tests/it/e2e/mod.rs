@@ -3,6 +3,7 @@
 mod commands;
 mod contents;
 mod demo;
+mod egress;
 mod input;
 mod operate;
 mod place;
