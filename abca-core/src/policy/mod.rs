@@ -8,10 +8,15 @@
 //!
 //! Whatever a guard says that is no plain yes becomes a [`PolicyDecisionEvent`], of one form for every guard.
 
+#[cfg(feature = "cedar")]
+pub mod cedar;
 mod decision;
 mod event;
+pub mod facts;
 mod grant;
 mod paths;
+mod settings;
+pub mod shell;
 
 use std::fmt;
 
@@ -21,6 +26,7 @@ use serde_json::Value;
 pub use decision::{Ask, Because, Judgement, PolicyDecision, RuleMatch, RuleMode, Severity, Tier};
 pub use event::{GuardOutcome, GuardStage, PolicyDecisionEvent};
 pub use paths::{LexicalPaths, PathResolver, ResolvedPath, lexical};
+pub use settings::{PolicyOrigin, PolicySettings, PolicySource};
 
 use crate::error::adapter_error;
 use crate::id::TaskId;

@@ -11,5 +11,6 @@
 )]
 
 mod model_check;
+mod policy;
 mod submit;
 mod workflow_vectors;
