@@ -6,6 +6,7 @@ use std::sync::Arc;
 use abca_core::compute::StartSession;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelError;
+use abca_core::policy::PolicySettings;
 use abca_core::task::{Failure, FailureReason};
 use abca_core::text::Screen;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::clock::{OsRandom, SystemClock};
 use crate::forge::ForgeSettings;
 use crate::link::SocketLink;
 use crate::models::ModelSettings;
-use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
+use crate::session::{HandsProgram, SessionParts, fail_session, run_session, usual_policy};
 use crate::tell::{keep_out_of_log, tell};
 
 /// The session does not understand what it was told, so that it cannot even say so to the platform.
@@ -39,6 +40,9 @@ pub(crate) struct BrainPayload {
     pub(crate) models: ModelSettings,
     /// The forge.
     pub(crate) forge: ForgeSettings,
+    /// Policies beside the built-in ones.
+    #[serde(default)]
+    pub(crate) policies: PolicySettings,
 }
 
 /// Runs the session that standard input described. Answers the exit status.
@@ -77,6 +81,8 @@ async fn parts(
     link: Arc<dyn SessionLink>,
 ) -> Result<SessionParts, Failure> {
     let clock = Arc::new(SystemClock);
+    let policy = usual_policy(&payload.policies)
+        .map_err(|e| Failure::new(FailureReason::Infrastructure, format!("no policy: {e}")))?;
     let models = payload.models.with_secrets(&start.secrets);
     let connected = models
         .connect(payload.model.as_deref(), Arc::new(OsRandom), start.attempt > 1)
@@ -93,7 +99,7 @@ async fn parts(
         model: connected.client,
         model_name: connected.name,
         model_id: connected.id,
-        policy: Arc::new(DefaultPolicy),
+        policy,
         clock,
         work_root: payload.work_root,
         home: payload.home,

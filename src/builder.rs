@@ -12,7 +12,7 @@ use abca_core::git::GitProvider;
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
-use abca_core::policy::PolicyEngine;
+use abca_core::policy::{PolicyEngine, PolicySettings};
 use abca_core::store::TaskStore;
 use abca_core::task::Caps;
 use abca_core::{Clock, IdSource, UserId};
@@ -85,6 +85,7 @@ pub struct Builder {
     models: ModelSettings,
     model: Option<(Arc<dyn ModelClient>, String)>,
     policy: Option<Arc<dyn PolicyEngine>>,
+    policies: PolicySettings,
     worker: Option<bool>,
     worker_config: WorkerConfig,
 }
@@ -170,10 +171,19 @@ impl Builder {
         self
     }
 
-    /// Judges tool calls. Default: [`crate::session::DefaultPolicy`]. As with [`Self::model`], sessions then run in this process.
+    /// Judges tool calls. Default: Cedar with the built-in policies and [`Self::policies`] (feature `cedar`), else
+    /// [`crate::session::DefaultPolicy`]. As with [`Self::model`], sessions then run in this process.
     #[must_use]
     pub fn policy(mut self, policy: Arc<dyn PolicyEngine>) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Policies beside the built-in ones, and what single rules do. An engine given to [`Self::policy`] counts before them.
+    /// A policy that cannot be used fails [`Self::build`] with its name, line and column.
+    #[must_use]
+    pub fn policies(mut self, policies: PolicySettings) -> Self {
+        self.policies = policies;
         self
     }
 
@@ -322,6 +332,7 @@ impl Builder {
                 models: self.models,
                 model: self.model,
                 policy: self.policy,
+                policies: self.policies,
                 home: self.home,
                 ids: ids.clone(),
                 unsandboxed: self.session_limits.sandbox == SandboxMode::Unsandboxed,

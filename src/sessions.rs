@@ -10,7 +10,7 @@ use abca_core::compute::{ComputeStrategy, SessionLimits, StartSession};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
 use abca_core::model::{ModelClient, ModelError};
-use abca_core::policy::PolicyEngine;
+use abca_core::policy::{PolicyEngine, PolicySettings};
 use abca_core::task::Task;
 use abca_core::time::{Clock, IdSource};
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ use crate::forge::ForgeSettings;
 use crate::link::LinkSecret;
 use crate::models::{Connected, ModelSettings};
 use crate::orchestrator::Launcher;
-use crate::session::{DefaultPolicy, HandsProgram, SessionParts, fail_session, run_session};
+use crate::session::{HandsProgram, SessionParts, fail_session, run_session, usual_policy};
 use crate::state::StateDir;
 
 /// What sessions are made of besides the platform.
@@ -33,6 +33,7 @@ pub(crate) struct Recipe {
     pub(crate) models: ModelSettings,
     pub(crate) model: Option<(Arc<dyn ModelClient>, String)>,
     pub(crate) policy: Option<Arc<dyn PolicyEngine>>,
+    pub(crate) policies: PolicySettings,
     pub(crate) home: Option<PathBuf>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) unsandboxed: bool,
@@ -42,6 +43,13 @@ impl Recipe {
     /// Whether the embedder said anything about models.
     pub(crate) fn has_model(&self) -> bool {
         self.model.is_some() || self.models.model.is_some()
+    }
+
+    /// The policy where the embedder brought no engine.
+    fn usual_policy(&self) -> Result<Arc<dyn PolicyEngine>, Error> {
+        usual_policy(&self.policies).map_err(|e| {
+            Error::new(ErrorKind::Config, format!("the policies cannot be used: {}", e.message())).with_source(e)
+        })
     }
 
     pub(crate) fn source(&self) -> ModelSource {
@@ -75,6 +83,8 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     if !crate::init::called() {
         return Err(no_init());
     }
+    // Once here, so that a bad policy is told now and not by every session.
+    recipe.usual_policy()?;
     let mut models = recipe.models.clone();
     models.model = models.model.map(rooted);
     models.record = models.record.map(|path| std::path::absolute(&path).unwrap_or(path));
@@ -95,6 +105,7 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
         model: None,
         models,
         forge,
+        policies: recipe.policies.clone(),
     };
     let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
     Ok((Arc::new(Process::new(config)), Arc::new(launcher)))
@@ -202,7 +213,10 @@ impl SessionsHere {
             link: platform.link.clone(),
             git: platform.git.clone(),
             model: recipe.source(),
-            policy: recipe.policy.clone().unwrap_or_else(|| Arc::new(DefaultPolicy)),
+            policy: match &recipe.policy {
+                Some(own) => own.clone(),
+                None => recipe.usual_policy()?,
+            },
             clock: platform.clock.clone(),
             ids: recipe.ids.clone(),
             work_root: work_root(state),

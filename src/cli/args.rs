@@ -102,6 +102,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: PrCommand,
     },
+    /// What the policy says of a command, and why
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Prepare a store for workers
     Store {
         #[command(subcommand)]
@@ -246,6 +251,17 @@ pub(super) enum Egress {
     Enforce,
 }
 
+/// What judges the agent's tool calls.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct PolicyArgs {
+    /// Policies beside the built-in ones, in Cedar's language; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Vec<PathBuf>,
+    /// What a rule does: RULE=observe, RULE=warn or RULE=enforce; may be repeated
+    #[arg(long, value_name = "RULE=MODE")]
+    pub(super) policy_mode: Vec<String>,
+}
+
 /// How models are reached and recorded.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
@@ -261,6 +277,8 @@ pub(super) struct ModelArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) task: TaskArgs,
+    #[command(flatten)]
+    pub(super) policies: PolicyArgs,
     #[command(flatten)]
     pub(super) models: ModelArgs,
     #[command(flatten)]
@@ -285,6 +303,8 @@ pub(super) struct WorkerArgs {
     pub(super) models: ModelArgs,
     #[command(flatten)]
     pub(super) hands: HandsArgs,
+    #[command(flatten)]
+    pub(super) policies: PolicyArgs,
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,
@@ -384,6 +404,51 @@ pub(super) enum PrCommand {
         #[arg(long, value_name = "PATH", default_value = ".")]
         repo: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Explain what would be decided of a command line, or of another tool's call. Exit status 0: allowed, 3: a human is
+    /// asked, 4: denied
+    Check(PolicyCheckArgs),
+    /// List the rules
+    List(PolicyArgs),
+    /// Show a rule as it is written
+    Show {
+        /// The rule's id
+        rule: String,
+        #[command(flatten)]
+        policies: PolicyArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyCheckArgs {
+    /// The command line; for tools other than Bash the file
+    pub(super) call: String,
+    #[command(flatten)]
+    pub(super) policies: PolicyArgs,
+    /// What every rule does that --policy-mode does not name [default: what it says itself]
+    #[arg(long, value_name = "MODE")]
+    pub(super) mode: Option<String>,
+    /// The tool
+    #[arg(long, value_name = "TOOL", default_value = "Bash")]
+    pub(super) tool: String,
+    /// The workflow of the task
+    #[arg(long, value_name = "ID", default_value = "coding/new-task-v1")]
+    pub(super) workflow: String,
+    /// The branch that the task works on
+    #[arg(long, value_name = "BRANCH", default_value = "bgagent/example")]
+    pub(super) branch: String,
+    /// The branch that it proposes to
+    #[arg(long, value_name = "BRANCH", default_value = "main")]
+    pub(super) base: String,
+    /// As in a workflow that may change nothing
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// As after text from outside was read
+    #[arg(long)]
+    pub(super) tainted: bool,
 }
 
 #[derive(Debug, Subcommand)]

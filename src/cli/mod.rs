@@ -9,6 +9,7 @@ mod common;
 mod demo;
 mod follow;
 mod operate;
+mod policy;
 mod pr;
 mod room;
 mod run;
@@ -98,6 +99,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Dead { command } => operate::dead(state, output, command).await,
         Command::Purge(args) => operate::purge(state, output, args).await,
         Command::Pr { command } => pr::pr(state, output, command).await,
+        Command::Policy { command } => policy::policy(output, command).await,
         Command::Store { command } => store::store(state, output, command).await,
         Command::Completions { .. } => Ok(0),
     }

@@ -72,11 +72,13 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
     // Before anything is submitted: without a model nothing can come of it.
     let usable = if args.task.budget.is_some() { settings.check_budgeted(None) } else { settings.check(None) };
     usable.map_err(|e| Failed::new(2, e.fault.message().to_owned()))?;
+    let policies = super::policy::settings(&args.policies)?;
+    super::policy::check(&policies)?;
     let task = new_task(&args.task)?;
     if args.detach {
         return detached(state, output, &args, task).await;
     }
-    let builder = builder(state)?.models(settings).session_limits(session_limits(&args.hands)?);
+    let builder = builder(state)?.models(settings).policies(policies).session_limits(session_limits(&args.hands)?);
     let abca = builder.platform(platform(&args.task)).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
@@ -185,6 +187,12 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     }
     if args.hands.unsandboxed {
         command.arg("--unsandboxed");
+    }
+    for file in &args.policies.policy {
+        command.arg("--policy").arg(super::common::absolute(file)?);
+    }
+    for mode in &args.policies.policy_mode {
+        command.arg("--policy-mode").arg(mode);
     }
     if let Some(record) = &args.models.record {
         command.arg("--record").arg(super::common::absolute(record)?);

@@ -2,16 +2,18 @@
 
 use abca_core::model::{ToolCall, ToolInput};
 use abca_core::policy::{
-    Ask, GuardOutcome, GuardStage, Judgement, LexicalPaths, PolicyDecision, PolicyDecisionEvent, PolicyError,
-    PolicyRequest, RuleMatch, Severity,
+    Ask, GuardOutcome, GuardStage, Judgement, PathResolver, PolicyDecision, PolicyDecisionEvent, PolicyError,
+    PolicyErrorKind, PolicyRequest, ResolvedPath, RuleMatch, Severity,
 };
 use abca_core::session::{BreakerAction, CallVerdict, GateDraft, Tripped};
 use abca_core::task::{Failure, FailureReason, GATE_PREVIEW_CHARS, InitialScope, limits};
 use abca_core::text::preview;
 use abca_core::{Millis, Timestamp};
+use async_trait::async_trait;
 use serde_json::Value;
 
 use super::agent::{Judged, SoFar, main_argument};
+use super::hands::Hands;
 use super::host::Host;
 
 impl Host {
@@ -40,8 +42,7 @@ impl Host {
             };
             return Judged { told: vec![told], ..Judged::refused(why) };
         }
-        let paths = LexicalPaths { root, home: HOME_OF_HANDS.to_owned() };
-        let judged = self.policy.judge(&request, &paths).await;
+        let judged = self.policy.judge(&request, &PathsOfHands(self.workspace.hands())).await;
         self.settle(call, &request, judged, so_far)
     }
 
@@ -179,8 +180,21 @@ impl Patience {
     }
 }
 
-/// Where `~` leads in the hands.
-const HOME_OF_HANDS: &str = "/tmp/home";
+/// Asks the hands where paths lead: they see what the command will see.
+#[derive(Debug)]
+struct PathsOfHands<'a>(&'a Hands);
+
+#[async_trait]
+impl PathResolver for PathsOfHands<'_> {
+    async fn resolve(&self, paths: &[String]) -> Result<Vec<ResolvedPath>, PolicyError> {
+        let lead_to = async { self.0.client().await?.lead_to(paths).await };
+        let found = lead_to.await.map_err(|e| {
+            PolicyError::new(PolicyErrorKind::Unavailable, "resolve", "the hands do not say where paths lead")
+                .with_source(e)
+        })?;
+        Ok(found.into_iter().map(|path| ResolvedPath { path, looked: true }).collect())
+    }
+}
 
 /// Rules, reasons and what they looked at, for the model.
 fn reasons(rules: &[RuleMatch]) -> String {

@@ -16,6 +16,7 @@ mod saving;
 mod verify;
 mod workspace;
 
+pub(crate) use policy::usual_policy;
 pub(crate) use report::delivered_report;
 
 pub use policy::DefaultPolicy;

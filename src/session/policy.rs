@@ -1,8 +1,31 @@
-//! The default policy: what holds in every session until an operator brings a policy engine of their own.
+//! The policy of sessions that were given no engine of the embedder's.
 
-use abca_core::policy::{Judgement, PathResolver, PolicyEngine, PolicyError, PolicyRequest};
+use std::sync::Arc;
+
+use abca_core::policy::{Judgement, PathResolver, PolicyEngine, PolicyError, PolicyRequest, PolicySettings};
 use async_trait::async_trait;
 use serde_json::Value;
+
+/// The policy of sessions that were given no engine: Cedar with the built-in policies and these settings where the feature
+/// `cedar` is on, else [`DefaultPolicy`].
+///
+/// # Errors
+/// [`PolicyErrorKind::Policies`](abca_core::policy::PolicyErrorKind::Policies) for a policy that cannot be used; without
+/// the feature for any settings at all.
+#[cfg(feature = "cedar")]
+pub(crate) fn usual_policy(settings: &PolicySettings) -> Result<Arc<dyn PolicyEngine>, PolicyError> {
+    Ok(Arc::new(abca_core::policy::cedar::CedarPolicy::load(settings)?))
+}
+
+/// Without the feature `cedar` there is nothing that could read policies.
+#[cfg(not(feature = "cedar"))]
+pub(crate) fn usual_policy(settings: &PolicySettings) -> Result<Arc<dyn PolicyEngine>, PolicyError> {
+    if settings.is_empty() {
+        return Ok(Arc::new(DefaultPolicy));
+    }
+    let text = "policies were given and this program is built without the feature `cedar`, which reads them";
+    Err(PolicyError::new(abca_core::policy::PolicyErrorKind::Policies, "load", text))
+}
 
 /// Structure only, no judgement of commands: the walls of the hands are what holds a command in.
 ///

@@ -162,6 +162,17 @@ impl Client {
         }
     }
 
+    /// Where paths lead: links followed, relative to the work tree when they lead inside, else absolute.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn lead_to(&self, paths: &[String]) -> Result<Vec<String>, HandsError> {
+        match self.simple(Op::LeadTo { paths: paths.to_vec() }, &[]).await? {
+            (Reply::Paths { paths }, _) => Ok(paths),
+            _ => Err(self.shared.broken("lead_to")),
+        }
+    }
+
     /// The first bytes of a regular file, at most 8 MiB.
     ///
     /// # Errors

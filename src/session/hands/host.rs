@@ -16,6 +16,7 @@ use crate::session::tools::Place;
 #[derive(Debug)]
 pub(super) struct Host {
     pub place: Place,
+    pub home: PathBuf,
     pub shell: PathBuf,
     pub env: BTreeMap<String, String>,
     /// The server has the process for itself: it is a subreaper, and every child that is no supervisor is a stray.
@@ -46,7 +47,7 @@ impl Host {
         env.insert("PATH".into(), config.path.clone());
         env.insert("SHELL".into(), text(&shell));
         env.extend(config.env.clone());
-        Ok(Self { place, shell, env, own_process, supervisors: Arc::default() })
+        Ok(Self { place, home: config.home.clone(), shell, env, own_process, supervisors: Arc::default() })
     }
 
     /// Starts a command under a supervisor, and remembers that one.

@@ -132,6 +132,10 @@ pub(super) enum Op {
         path: String,
     },
     ProjectFiles,
+    /// Where paths lead.
+    LeadTo {
+        paths: Vec<String>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -157,6 +161,10 @@ pub(super) enum Reply {
     /// Contents one after the other in the body.
     Files {
         files: Vec<FileHead>,
+    },
+    /// In the order in which they were asked for.
+    Paths {
+        paths: Vec<String>,
     },
     Failed {
         message: String,

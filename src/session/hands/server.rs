@@ -190,6 +190,10 @@ impl Connection {
                 .blocking(cancel, move |host, _| files::store(&host.place, &path, &body))
                 .await
                 .map(|()| (Reply::Done, Vec::new())),
+            Op::LeadTo { paths } => self
+                .blocking(cancel, move |host, _| Ok(paths.iter().map(|p| host.place.leads_to(p, &host.home)).collect()))
+                .await
+                .map(|paths| (Reply::Paths { paths }, Vec::new())),
             Op::ProjectFiles => {
                 self.blocking(cancel, |host, _| Ok(files::project_files(&host.place))).await.map(files_reply)
             }

@@ -10,6 +10,19 @@ use std::path::{Component, Path, PathBuf};
 
 use super::text;
 
+/// Most links in one path, as the kernel has it.
+const MOST_LINKS: usize = 40;
+
+/// The parts of a path, the first one last; `.` and the root left out.
+fn parts(path: &Path) -> Vec<std::ffi::OsString> {
+    let part = |c: Component<'_>| match c {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(part).collect()
+}
+
 /// The two folders, without symbolic links.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -121,6 +134,42 @@ impl Place {
         Ok((file, meta))
     }
 
+    /// Where a path leads: links followed as far as there is something, the rest as it is written. Relative to the work tree
+    /// when it is inside (`.` for itself), else absolute. Reads links and nothing else.
+    pub fn leads_to(&self, path: &str, home: &Path) -> String {
+        let asked = match path.strip_prefix('~') {
+            Some("") => home.to_owned(),
+            Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
+            Some(_) | None => self.root.join(path),
+        };
+        let mut real = PathBuf::from("/");
+        let mut left: Vec<std::ffi::OsString> = parts(&asked);
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            real.push(&part);
+            // A link to nothing counts too: writing to it makes its target.
+            if links < MOST_LINKS
+                && let Ok(target) = std::fs::read_link(&real)
+            {
+                links += 1;
+                real.pop();
+                if target.is_absolute() {
+                    real = PathBuf::from("/");
+                }
+                left.extend(parts(&target));
+            }
+        }
+        match real.strip_prefix(&self.root) {
+            Ok(inside) if inside.as_os_str().is_empty() => ".".to_owned(),
+            Ok(inside) => inside.to_string_lossy().into_owned(),
+            Err(_) => real.to_string_lossy().into_owned(),
+        }
+    }
+
     fn absolute(&self, path: &str) -> Result<PathBuf, String> {
         if path.is_empty() || path.contains('\0') {
             return Err("the path is empty or holds a NUL character".into());
@@ -160,5 +209,41 @@ impl Place {
             p.file_name().is_some_and(|n| n.eq_ignore_ascii_case(name)) || p.file_stem().is_some_and(|s| s == stem)
         });
         found.min().map(|p| self.show(&p))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_where_its_links_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        let root = top.join("work");
+        std::fs::create_dir_all(root.join(".github/workflows")).unwrap();
+        std::fs::create_dir_all(top.join("home")).unwrap();
+        symlink(".github/workflows", root.join("w")).unwrap();
+        symlink("../.git/config", root.join(".github/not-there-yet")).unwrap();
+        symlink("/etc", root.join("e")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let place = Place::new(&root, &top).unwrap();
+        for (path, want) in [
+            ("w/ci.yml", ".github/workflows/ci.yml"),
+            ("w/../../a", "a"),
+            (".github/not-there-yet", ".git/config"),
+            ("new/deep/file", "new/deep/file"),
+            ("./new//../x", "x"),
+            (".", "."),
+            ("e/passwd", "/etc/passwd"),
+            ("/etc/../usr", "/usr"),
+            ("loop", "loop"),
+        ] {
+            assert_eq!(place.leads_to(path, &top.join("home")), want, "{path}");
+        }
+        assert_eq!(place.leads_to("~/.ssh/id", &top.join("home")), top.join("home/.ssh/id").to_str().unwrap());
+        assert_eq!(place.leads_to("..", &top.join("home")), top.to_str().unwrap());
     }
 }

@@ -87,7 +87,6 @@ fn bare(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::policy::shell::{Limits, analyse};
 
     fn hosts(text: &str) -> Vec<String> {
