@@ -135,7 +135,8 @@ impl Place {
     }
 
     /// Where a path leads: links followed as far as there is something, the rest as it is written. Relative to the work tree
-    /// when it is inside (`.` for itself), else absolute. Reads links and nothing else.
+    /// when it is inside (`.` for itself), under `/tmp` when it is in the temporary folder, else absolute. Reads links and
+    /// nothing else.
     pub fn leads_to(&self, path: &str, home: &Path) -> String {
         let asked = match path.strip_prefix('~') {
             Some("") => home.to_owned(),
@@ -163,10 +164,12 @@ impl Place {
                 left.extend(parts(&target));
             }
         }
-        match real.strip_prefix(&self.root) {
-            Ok(inside) if inside.as_os_str().is_empty() => ".".to_owned(),
-            Ok(inside) => inside.to_string_lossy().into_owned(),
-            Err(_) => real.to_string_lossy().into_owned(),
+        match (real.strip_prefix(&self.root), real.strip_prefix(&self.tmp)) {
+            (Ok(inside), _) if inside.as_os_str().is_empty() => ".".to_owned(),
+            (Ok(inside), _) => inside.to_string_lossy().into_owned(),
+            // Without walls the temporary folder lies elsewhere: policies know it by this name.
+            (Err(_), Ok(inside)) => Path::new("/tmp").join(inside).to_string_lossy().into_owned(),
+            (Err(_), Err(_)) => real.to_string_lossy().into_owned(),
         }
     }
 
@@ -229,7 +232,9 @@ mod tests {
         symlink("../.git/config", root.join(".github/not-there-yet")).unwrap();
         symlink("/etc", root.join("e")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        let place = Place::new(&root, &top).unwrap();
+        std::fs::create_dir(top.join("tmp")).unwrap();
+        let place = Place::new(&root, &top.join("tmp")).unwrap();
+        assert_eq!(place.leads_to("../tmp/x", &top), "/tmp/x");
         for (path, want) in [
             ("w/ci.yml", ".github/workflows/ci.yml"),
             ("w/../../a", "a"),

@@ -216,7 +216,9 @@ struct Resolved {
 
 impl Resolved {
     async fn of(named: BTreeSet<String>, paths: &dyn PathResolver) -> Result<Self, PolicyError> {
-        // What ends in a slash or a wildcard for everything means the folder; it goes by its own name.
+        if named.is_empty() {
+            return Ok(Self { known: BTreeMap::new(), home: String::new(), above: String::new() });
+        }
         let mut asked = named;
         asked.insert("~".to_owned());
         asked.insert("..".to_owned());
