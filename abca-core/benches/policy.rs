@@ -217,5 +217,5 @@ fn is_command(line: &str) -> bool {
         && !partial
         && line.len() > 3
         && !line.contains("<<")
-        && line.matches(['\'', '"']).count() % 2 == 0
+        && line.matches(['\'', '"']).count().is_multiple_of(2)
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::agent::{Judged, SoFar, main_argument};
 use super::hands::Hands;
 use super::host::Host;
+use super::tools;
 
 impl Host {
     /// Judges a call. Whatever is no plain yes is told in an event.
@@ -25,6 +26,10 @@ impl Host {
         if !self.allowed.contains(&call.name) {
             let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
             return Judged::refused(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
+        }
+        // Nobody is to be asked about a call that cannot run.
+        if let Err(why) = tools::parse(call) {
+            return Judged::refused(why);
         }
         let request = self.request(call);
         let root = self.workspace.root_of_hands().to_string_lossy().into_owned();

@@ -107,7 +107,7 @@ fn names_with_newlines_and_without_utf8_come_through() {
     place.commit(&repo, "odd names");
     let before = standing(&repo);
     let more = r#"{"abca_trajectory": 1}
-{"calls": [{"name": "Bash", "input": {"command": "printf more >> \"$(printf 'new\\nline.txt')\"; printf q > \"$(printf 'x\\377\\ny')\"; sed -i s/wrong/right/ file.txt"}}, {"name": "Glob", "input": {"pattern": "**/*"}}, {"name": "Grep", "input": {"pattern": "line"}}]}
+{"calls": [{"name": "Write", "input": {"file_path": "/tmp/names.sh", "content": "printf more >> \"$(printf 'new\\nline.txt')\"; printf q > \"$(printf 'x\\377\\ny')\"; sed -i s/wrong/right/ file.txt"}}, {"name": "Bash", "input": {"command": "bash /tmp/names.sh"}}, {"name": "Glob", "input": {"pattern": "**/*"}}, {"name": "Grep", "input": {"pattern": "line"}}]}
 {"say": "Done."}
 "#;
     let (ran, json) = place.task_json(&repo, more, &["--test", "test -e -rf && test -e ' lead'"]);

@@ -82,20 +82,22 @@ async fn the_projects_settings_hold_from_the_first_attempt_to_the_last() {
                 ("Read", json!({"file_path": "secrets/key.txt"})),
                 (
                     "Bash",
-                    json!({"command": format!("echo {turn} $PROJECT_MODE >> ran.log; test $HOME != /nowhere; rm -rf .claude; {more}")}),
+                    json!({"command": format!("echo {turn} $PROJECT_MODE >> ran.log; test $HOME != /nowhere; bash strip.sh; {more}")}),
                 ),
             ],
         )
     };
     let model = Model::start(move |ask: &Ask| match ask.turn {
         0 => calls(0, "touch begun; git checkout -q .claude"),
-        1 => bash(1, &format!("rm -rf .claude; touch waits; {}", gate("go"))),
+        1 => bash(1, &format!("bash strip.sh; touch waits; {}", gate("go"))),
         2 => calls(2, "git checkout -q .claude"),
         _ => text("Done."),
     });
     let files = [
         (".claude/settings.json", settings.to_string()),
         ("secrets/key.txt", "the dog's name".to_owned()),
+        // Written out, the policy would ask a human.
+        ("strip.sh", "rm -rf .claude\n".to_owned()),
         ("test.sh", "test \"$PROJECT_MODE\" = strict\n".to_owned()),
         (".gitignore", "go\nbegun\nwaits\n".to_owned()),
     ];
