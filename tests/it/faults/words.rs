@@ -50,11 +50,12 @@ async fn a_secret_in_a_file_is_withheld_from_model_log_and_events() {
 async fn the_brain_shows_no_tool_what_it_holds() {
     let look = "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; ls /proc; \
                 cat ../brain.git/config ../../../link.secret 2>&1; id";
-    let model = Model::start(move |ask: &Ask| match ask.turn {
-        0 => bash(0, &format!("({look}) > seen.txt 2>&1; wc -c seen.txt")),
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        // From a script, which the policy does not look into: the walls have to hold by themselves.
+        0 => bash(0, "bash look.sh > seen.txt 2>&1; wc -c seen.txt"),
         _ => text("Done."),
     });
-    let mut place = Place::new(&model).await;
+    let mut place = Place::with(&model, &[("look.sh", look)]).await;
     place.start_worker();
     let task = place.submit(&[]).await;
     let outcome = place.delivered(&task).await;
@@ -118,4 +119,34 @@ async fn the_projects_settings_hold_from_the_first_attempt_to_the_last() {
     assert_eq!(outcome.attempts, 2);
     let passed = Some(abca_core::task::CheckResult::Passed);
     assert_eq!((outcome.verification[0].before, outcome.verification[0].after), (passed, passed));
+}
+
+#[tokio::test]
+async fn what_the_policy_denies_does_not_run_and_the_story_tells_why() {
+    let model = Model::start(|ask: &Ask| match ask.turn {
+        0 => bash(0, "bash link.sh"),
+        // By the letters a file of the work tree; the link that the script made leads to git's own.
+        1 => tools(
+            1,
+            &[
+                ("Bash", json!({"command": "echo owned >> innocent/config; echo never >> ran.log"})),
+                ("Bash", json!({"command": "sh -c 'cat /proc/self/environ'"})),
+                ("Bash", json!({"command": "echo fine >> ran.log"})),
+            ],
+        ),
+        _ => text("Done."),
+    });
+    let files = [("link.sh", "ln -s .git innocent\n"), (".gitignore", "innocent\n")];
+    let mut place = Place::with(&model, &files).await;
+    place.start_worker();
+    let task = place.submit(&[]).await;
+    let outcome = place.delivered(&task).await;
+    assert_eq!(place.on_branch(&outcome, "ran.log"), "fine\n");
+    let seen = model.asks()[2].text();
+    assert!(seen.contains("write_git_internals") && seen.contains("process_secrets"), "{seen}");
+    let events = place.events(&task).await;
+    let told: Vec<_> = events.iter().filter(|e| e.event_type.as_str() == "policy_decision").collect();
+    let brief: Vec<_> =
+        told.iter().map(|e| (e.metadata["outcome"].clone(), e.metadata["rules"][0]["rule"].clone())).collect();
+    assert_eq!(brief, [(json!("denied"), json!("write_git_internals")), (json!("denied"), json!("process_secrets"))]);
 }
