@@ -279,7 +279,7 @@ impl Walled {
     ) -> Result<Self, ComputeError> {
         let tools = home.map(default_toolchains).unwrap_or_default();
         let tmp = private_tmp(dir);
-        tools.furnish(&tmp).map_err(|error| {
+        tools.furnish(&tmp, limits.network).map_err(|error| {
             ComputeError::new(
                 abca_core::compute::ComputeErrorKind::Internal,
                 "prepare",
@@ -287,8 +287,8 @@ impl Walled {
             )
         })?;
         let furnishing = {
-            let (tools, tmp) = (tools.clone(), tmp.clone());
-            tokio::task::spawn_blocking(move || tools.furnish_sources(&tmp))
+            let (tools, tmp, network) = (tools.clone(), tmp.clone(), limits.network);
+            tokio::task::spawn_blocking(move || tools.furnish_sources(&tmp, network))
         };
         let unsandboxed = limits.sandbox == SandboxMode::Unsandboxed;
         let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };

@@ -110,33 +110,44 @@ impl Toolchains {
     }
 
     /// Makes the private home below `tmp` (the real one): a `CARGO_HOME` whose index and downloaded crates are the
-    /// user's, read-only. So a build finds what was downloaded before, offline.
+    /// user's, read-only. So a build finds what was downloaded before, offline. With a network the folders are private,
+    /// so that more can be downloaded: [`Toolchains::furnish_sources`] puts the user's crates there.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn furnish(&self, tmp: &Path) -> io::Result<()> {
+    pub fn furnish(&self, tmp: &Path, network: NetworkMode) -> io::Result<()> {
         fs::create_dir_all(tmp.join("home"))?;
         let Some((user, own)) = self.registries(tmp) else { return Ok(()) };
         fs::create_dir_all(&own)?;
-        for shared in ["index", "cache"] {
-            link(&user.join(shared), &own.join(shared))?;
+        match network {
+            NetworkMode::Off => ["index", "cache"].iter().try_for_each(|part| link(&user.join(part), &own.join(part))),
+            NetworkMode::Proxy | NetworkMode::Host => Ok(()),
         }
-        Ok(())
     }
 
-    /// Adds to the private home the unpacked sources of crates: the user's where they are, and private where they are not.
+    /// Adds to the private home the unpacked sources of crates, and with a network the packed ones: the user's where they
+    /// are, and private where they are not.
     /// Without it every build unpacks what it needs by itself. A link for each crate, so many that it is worth to do
     /// something else meanwhile; to be over before the first build begins.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn furnish_sources(&self, tmp: &Path) -> io::Result<()> {
+    pub fn furnish_sources(&self, tmp: &Path, network: NetworkMode) -> io::Result<()> {
         let Some((user, own)) = self.registries(tmp) else { return Ok(()) };
         for registry in folders(&user.join("src")) {
             let sources = own.join("src").join(registry.file_name().unwrap_or_default());
             fs::create_dir_all(&sources)?;
             for package in folders(&registry) {
                 symlink(&package, &sources.join(package.file_name().unwrap_or_default()))?;
+            }
+        }
+        if network != NetworkMode::Off {
+            for registry in folders(&user.join("cache")) {
+                let packed = own.join("cache").join(registry.file_name().unwrap_or_default());
+                fs::create_dir_all(&packed)?;
+                for package in fs::read_dir(&registry)?.flatten() {
+                    symlink(&package.path(), &packed.join(package.file_name()))?;
+                }
             }
         }
         Ok(())
@@ -197,8 +208,8 @@ mod tests {
         assert_eq!(found.path_entries, [home.join(".cargo/bin"), home.join(".nvm/versions/node/v18.2.0/bin")]);
         let tmp = tempfile::tempdir().unwrap();
         for _again in 0..2 {
-            found.furnish(tmp.path()).unwrap();
-            found.furnish_sources(tmp.path()).unwrap();
+            found.furnish(tmp.path(), NetworkMode::Off).unwrap();
+            found.furnish_sources(tmp.path(), NetworkMode::Off).unwrap();
         }
         let link = fs::read_link(tmp.path().join("home/.cargo/registry/src/r/a-1")).unwrap();
         assert_eq!(link, home.join(".cargo/registry/src/r/a-1"));
@@ -206,5 +217,23 @@ mod tests {
         let env = found.environment(Path::new("/tmp"), NetworkMode::Off);
         assert_eq!(env["CARGO_HOME"], "/tmp/home/.cargo");
         assert_eq!(env["CARGO_NET_OFFLINE"], "true");
+    }
+
+    #[test]
+    fn with_a_network_more_crates_can_be_downloaded_beside_the_users() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join(".cargo/registry/cache/r");
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("a-1.crate"), "a").unwrap();
+        let found = default_toolchains(home.path());
+        let tmp = tempfile::tempdir().unwrap();
+        for _again in 0..2 {
+            found.furnish(tmp.path(), NetworkMode::Proxy).unwrap();
+            found.furnish_sources(tmp.path(), NetworkMode::Proxy).unwrap();
+        }
+        let own = tmp.path().join("home/.cargo/registry/cache/r");
+        assert_eq!(fs::read_link(own.join("a-1.crate")).unwrap(), cache.join("a-1.crate"));
+        fs::write(own.join("b-1.crate"), "b").unwrap();
+        assert!(!cache.join("b-1.crate").exists(), "the user's stay as they are");
     }
 }
