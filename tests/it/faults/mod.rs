@@ -1,6 +1,7 @@
 //! Whole lives of the real program against a scripted model server, with everything going wrong that can.
 
 mod answers;
+mod attacks;
 mod budget;
 mod cancelled;
 mod forge_gone;
