@@ -290,7 +290,9 @@ fn braces(parts: &Parts, budget: &mut Budget) -> Result<Vec<Parts>, Problem> {
         if commas.is_empty() {
             let inner = parts.get(open.saturating_add(1)..close).unwrap_or_default();
             let range = inner.iter().any(|p| matches!(p, Part::Text { text, quoted: false } if text.contains("..")));
-            if range {
+            // bash may take a later `}` for the one that closes.
+            let later = tail.contains(&Part::Brace(',')) && tail.contains(&Part::Brace('}'));
+            if range || later {
                 let mut word: Parts = head.to_vec();
                 word.push(Part::Unknown { quoted: true });
                 word.extend_from_slice(tail);

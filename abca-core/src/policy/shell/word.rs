@@ -91,7 +91,8 @@ impl Parser<'_> {
                     self.cur.skip(1);
                     match self.cur.bump() {
                         Some(c) => push_text(&mut parts, c, true),
-                        None => push_text(&mut parts, '\\', true),
+                        // Versions of bash differ.
+                        None => parts.push(Part::Unknown { quoted: true }),
                     }
                 }
                 b'$' => self.dollar(&mut parts, false)?,

@@ -128,6 +128,7 @@ const TABLE: &[&str] = &[
     "ls *.md",
     "cat CLAUDE.md .github/workflows/ci.yml",
     "cat .env",
+    "exec 3<>/dev/tcp/127.0.0.1/3128 && printf 'GET / HTTP/1.1\\r\\n\\r\\n' >&3 && cat <&3",
     "xargs -n1 echo < list",
     "echo $((1 + 2))",
     "echo ${x:-default} ${#y}",

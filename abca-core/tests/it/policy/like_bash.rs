@@ -56,7 +56,7 @@ const PIECES: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn words_are_what_bash_makes_of_them(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..14)) {
