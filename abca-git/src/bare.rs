@@ -18,7 +18,7 @@ use abca_core::git::{GitError, GitErrorKind, Remote};
 use crate::program::{Call, Git};
 use crate::refs::{check_branch, check_sha, is_sha};
 
-pub use history::{Commit, DiffStat, FileStat};
+pub use history::{BinaryFiles, Commit, DiffStat, FileStat};
 pub use served::ServedRepo;
 pub use trailers::Trailer;
 

@@ -16,7 +16,7 @@ mod local;
 mod program;
 mod refs;
 
-pub use bare::{Bare, CloneLimits, Commit, DiffStat, FileStat, ServedRepo, Trailer};
+pub use bare::{Bare, BinaryFiles, CloneLimits, Commit, DiffStat, FileStat, ServedRepo, Trailer};
 pub use hands::{ExecOutput, HandsExec, HandsRepo, PlainExec, SafetyNet, ServedGuard, Snapshot};
 pub use local::{LocalForge, LocalForgeConfig};
 pub use program::Git;

@@ -8,7 +8,7 @@ use abca_core::session::{LogEntry, SessionState};
 use abca_core::task::{DiffStat, Failure, FailureReason, Prepared, PullRequestRef, Task};
 use abca_core::text::{Finding, Screen, preview, summary};
 use abca_core::time::Timestamp;
-use abca_git::Trailer;
+use abca_git::{BinaryFiles, Trailer};
 
 use super::journal::{Abort, Journal};
 use super::runtime::SessionParts;
@@ -81,7 +81,15 @@ pub(crate) async fn deliver(
         Ok(sha) => sha,
         Err(error) => return Ok(Err(fail(&error))),
     };
-    match bare.patches(&work.base, &head_sha).await {
+    let read = match bare.patches(&work.base, &head_sha, BinaryFiles::AsText).await {
+        // Large binary files are delivered all the same; that they were not read is said.
+        Err(error) if error.kind() == GitErrorKind::Invalid => {
+            journal.write(Vec::new(), vec![unread(&work, journal.now())]).await?;
+            bare.patches(&work.base, &head_sha, BinaryFiles::Named).await
+        }
+        read => read,
+    };
+    match read {
         Ok(patches) => {
             let leaks = leaks(work.screen, &patches);
             if let Some(event) = told(&leaks, &work.prepared.branch, work.screen, journal.now()) {
@@ -205,6 +213,13 @@ fn leaks(screen: &Screen, patches: &[u8]) -> Vec<Leak> {
         after.checked_sub(1).map_or_else(|| "the work".to_owned(), |n| places[n].1.clone())
     };
     found.into_iter().map(|finding| Leak { place: place(finding.range.start), finding }).collect()
+}
+
+/// That binary files were not screened: with them there is more than can be read.
+fn unread(work: &Work<'_>, at: Timestamp) -> NewEvent {
+    let what = "the commits are too large to be read whole: binary files in them were not screened for secrets";
+    PolicyDecisionEvent::new(GuardStage::Push, "screen", GuardOutcome::Warned, &work.prepared.branch, what)
+        .into_event(work.screen, at)
 }
 
 /// What the screen says of what is to be pushed; nothing when there is nothing in it.

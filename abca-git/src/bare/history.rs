@@ -54,6 +54,15 @@ impl DiffStat {
     }
 }
 
+/// What patches show of files that git takes for binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BinaryFiles {
+    /// Their content, as if it were text.
+    AsText,
+    /// That they changed.
+    Named,
+}
+
 impl Bare {
     /// A file of a commit, byte for byte; `None` when there is no regular file at that path, or it is larger than
     /// `max_bytes`. `path` is from the root, with slashes.
@@ -96,16 +105,20 @@ impl Bare {
     }
 
     /// Messages and patches of the commits that `head` has and `base` has not, oldest first, as they would be pushed; binary files
-    /// as if they were text. Each commit begins with `commit <sha>`, its message is indented by one space. At most 64 MiB.
+    /// as if they were text, or only named. Each commit begins with `commit <sha>`, its message is indented by one space. At most 64 MiB.
     ///
     /// # Errors
     /// `NotFound` when one is not here; `Invalid` when there is more.
-    pub async fn patches(&self, base: &str, head: &str) -> Result<Vec<u8>, GitError> {
+    pub async fn patches(&self, base: &str, head: &str, binary: BinaryFiles) -> Result<Vec<u8>, GitError> {
         const OP: &str = "patches";
         check_sha(OP, base)?;
         check_sha(OP, head)?;
         let call =
-            self.call(OP).read_only().args(["log", "--topo-order", "--reverse", "--encoding=UTF-8", "-p", "-U0", "-a"]);
+            self.call(OP).read_only().args(["log", "--topo-order", "--reverse", "--encoding=UTF-8", "-p", "-U0"]);
+        let call = match binary {
+            BinaryFiles::AsText => call.arg("-a"),
+            BinaryFiles::Named => call,
+        };
         let call = call.args(["--no-show-signature", "--no-notes", "--no-mailmap", "--no-color", "--no-renames"]);
         let call = call.args(["--no-ext-diff", "--no-textconv", "--diff-merges=first-parent", "--src-prefix=a/"]);
         let call = call.args(["--dst-prefix=b/", "--format=commit %H%n%w(0,1,1)%B"]);
