@@ -184,6 +184,7 @@ pub(crate) fn object_of(input: &ToolInput) -> std::borrow::Cow<'_, Value> {
     match input {
         ToolInput::Json(value @ Value::Object(_)) => Cow::Borrowed(value),
         ToolInput::Json(other) => Cow::Owned(serde_json::json!({ "value": other })),
-        ToolInput::Invalid { raw, error } => Cow::Owned(serde_json::json!({ "invalid_json": raw, "error": error })),
+        // Keys in order, whether or not a crate elsewhere has switched `serde_json/preserve_order` on.
+        ToolInput::Invalid { raw, error } => Cow::Owned(serde_json::json!({ "error": error, "invalid_json": raw })),
     }
 }
