@@ -12,7 +12,7 @@
 //! Calls are compared by tool and input: keys sorted, runs of white space as one blank, a command's `description` left
 //! out. Results are compared whole; of failures, numbers are ignored, because durations and addresses differ each time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -293,7 +293,9 @@ fn feed_value(hash: &mut Sha256, value: &Value) {
         }
         Value::Object(map) => {
             hash.update(b"{");
-            for (key, item) in map {
+            // Sorted here: a crate elsewhere may have switched `serde_json/preserve_order` on.
+            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            for (key, item) in sorted {
                 feed(hash, key);
                 feed_value(hash, item);
             }
