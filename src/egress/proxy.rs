@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use abca_core::egress::{Head, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -10,7 +11,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::gate::{Gate, Refused};
-use super::head::{Head, Kind};
 use super::relay::{self, Activity, Allowance, Stopped};
 
 /// What a session may ask of its proxy.

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use abca_core::egress::Framing;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-
-use super::head::Framing;
 
 /// Longest line of a chunk's size, its extensions included, and all lines after the last chunk together.
 const CHUNK_LINE: usize = 4 << 10;

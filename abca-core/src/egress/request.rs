@@ -1,6 +1,6 @@
 //! The head of a request to the proxy, read so that nobody behind it can read it differently.
 
-use abca_core::egress::{Host, HostError, authority};
+use super::{Host, HostError, authority};
 
 /// Most header fields of a request.
 const FIELDS: usize = 100;
@@ -76,8 +76,9 @@ pub enum BadRequest {
     Method,
 }
 
-/// Fields that belong to one connection, or that are written anew.
-const OWN: [&str; 11] = [
+/// Fields that belong to one connection, or that are written anew; `close` does once `Connection: close` is written.
+const OWN: [&str; 12] = [
+    "close",
     "host",
     "connection",
     "proxy-connection",
@@ -151,7 +152,7 @@ impl Head {
     }
 
     /// The request as it is sent on: one host, one framing, one request for the connection.
-    pub(super) fn rewritten(&self) -> Vec<u8> {
+    pub fn rewritten(&self) -> Vec<u8> {
         let Kind::Forward { method, path } = &self.kind else { return Vec::new() };
         let host = if self.port == 80 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) };
         let mut out = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
