@@ -77,11 +77,12 @@ impl OperatorStore for DynamoDb {
         for id in ids.iter().filter(|id| !there.contains(id)) {
             self.remove_rest(OP, *id).await?;
         }
+        // A dead letter that has not ended must not take the place of a task that has.
+        rows.retain(|k| k.row.is_terminal() && k.row.snapshot.task.updated_at < ended_before);
         rows.sort_by_key(|k| (k.row.snapshot.task.updated_at, k.row.order));
         let mut purged = 0;
         for kept in rows.into_iter().take(limit) {
-            let old = kept.row.is_terminal() && kept.row.snapshot.task.updated_at < ended_before;
-            if old && self.mark_gone(OP, &kept.item, Some(&kept), Vec::new()).await? {
+            if self.mark_gone(OP, &kept.item, Some(&kept), Vec::new()).await? {
                 self.remove_rest(OP, kept.id()).await?;
                 purged += 1;
             }

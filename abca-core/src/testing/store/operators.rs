@@ -119,6 +119,9 @@ pub(super) async fn ended_tasks_are_purged_whole(h: &dyn StoreHarness) {
         }
     }
     add(&store, task(4)).await;
+    // A dead letter older than they are has not ended, and takes the place of none.
+    add(&store, task(5)).await;
+    buried(&store, &take(&store, task_id(5), 1, at(1)).await, 2).await;
     let desk = store.operator();
     assert_eq!(desk.purge(at(10), 9).await.unwrap(), 0, "not before its time");
     assert_eq!(desk.purge(at(1_000), 1).await.unwrap(), 1);
@@ -128,7 +131,7 @@ pub(super) async fn ended_tasks_are_purged_whole(h: &dyn StoreHarness) {
     assert_eq!(store.find(&user("ann"), &key).await.unwrap(), None);
     assert_eq!(events(&store, task_id(1)).await, []);
     assert_eq!(store.log(&LogQuery { task: task_id(1), after: 0, limit: 9 }).await.unwrap(), []);
-    assert_eq!(desk.counts(at(0)).await.unwrap().by_status.values().sum::<u64>(), 2);
+    assert_eq!(desk.counts(at(0)).await.unwrap().by_status.values().sum::<u64>(), 3);
     let mut again = task(1);
     again.idempotency_key = Some(key);
     add(&store, again).await;
