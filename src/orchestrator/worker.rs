@@ -302,6 +302,7 @@ impl Work {
         let mut look = true;
         let mut looked = Instant::now();
         let mut pause = Pause::new(self.id, config.poll.to_std());
+        let mut in_vain = Pause::new(self.id, config.poll.to_std());
         let mut futile = Futile::default();
         while !self.stop.is_cancelled() {
             while let Some(ended) = loops.try_join_next() {
@@ -317,7 +318,10 @@ impl Work {
                     Ok(claimed) => {
                         let news = futile.is_news(&claimed);
                         pause.found(news);
-                        let more = news && claimed.len() >= limit;
+                        let (more, vain) = (news && claimed.len() >= limit, !news && !claimed.is_empty());
+                        if news || vain {
+                            in_vain.found(news);
+                        }
                         for snapshot in claimed {
                             if let Some((ticket, snapshot)) = self.driving.enter(snapshot) {
                                 loops.spawn(self.driver.clone().run(ticket, snapshot));
@@ -325,6 +329,10 @@ impl Work {
                         }
                         if more {
                             continue;
+                        }
+                        // No ring ends this one: it may be the other worker's, giving back what was taken from it.
+                        if vain && self.stop.run_until_cancelled(tokio::time::sleep(in_vain.shortest())).await.is_none() {
+                            return;
                         }
                     }
                     Err(error) => {
