@@ -1,11 +1,13 @@
 //! The facade: submit tasks, find them again, and run an orchestrator beside them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use abca_core::blueprint::PlatformDefaults;
+use abca_core::blueprint::{Blueprint, PlatformDefaults};
+use abca_core::git::RepoRef;
 use abca_core::store::{ListQuery, SlotUsage, SubmitOutcome, TaskStore};
 use abca_core::task::{NewTask, Task, accept};
 use abca_core::{Clock, IdSource, TaskId, UserId};
@@ -37,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) user: UserId,
     pub(crate) platform: PlatformDefaults,
+    pub(crate) repositories: BTreeMap<RepoRef, Blueprint>,
     pub(crate) secret: LinkSecret,
     pub(crate) state: Option<StateDir>,
     pub(crate) worker: Option<Worker>,
@@ -91,7 +94,10 @@ impl Abca {
         let inner = &self.inner;
         let now = inner.clock.now();
         let id = TaskId::from_parts(now, inner.ids.random());
-        let submit = accept(task, user, id, now, None, &inner.platform)
+        // One that is no repository is refused by `accept`.
+        let repo = task.repo.as_deref().and_then(|repo| repo.parse().ok());
+        let blueprint = repo.and_then(|repo: RepoRef| inner.repositories.get(&repo));
+        let submit = accept(task, user, id, now, blueprint, &inner.platform)
             .map_err(|e| Error::new(ErrorKind::Invalid, e.message.clone()).with_source(e))?;
         let ring = inner.bell.task(id);
         // The id makes a repeat of this very call the same task, also without an idempotency key.

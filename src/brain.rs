@@ -6,7 +6,7 @@ use std::sync::Arc;
 use abca_core::compute::StartSession;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelError;
-use abca_core::policy::PolicySettings;
+use abca_core::policy::{PolicyError, PolicySettings};
 use abca_core::task::{Failure, FailureReason};
 use abca_core::text::Screen;
 use serde::{Deserialize, Serialize};
@@ -81,8 +81,7 @@ async fn parts(
     link: Arc<dyn SessionLink>,
 ) -> Result<SessionParts, Failure> {
     let clock = Arc::new(SystemClock);
-    let policy = usual_policy(&payload.policies)
-        .map_err(|e| Failure::new(FailureReason::Infrastructure, format!("no policy: {e}")))?;
+    let policy = usual_policy(&payload.policies).map_err(|e| no_policy(&e))?;
     let models = payload.models.with_secrets(&start.secrets);
     let connected = models
         .connect(payload.model.as_deref(), Arc::new(OsRandom), start.attempt > 1)
@@ -115,6 +114,11 @@ pub(crate) fn no_model(error: &ModelError) -> Failure {
     // An address may hold a password.
     let text = Screen::default().scrub(&format!("the model cannot be used: {error}")).text;
     Failure::new(FailureReason::Model, text)
+}
+
+/// Policies that cannot be read: trying again as it is would not help.
+pub(crate) fn no_policy(error: &PolicyError) -> Failure {
+    Failure::new(FailureReason::Infrastructure, format!("no policy: {error}"))
 }
 
 /// A token that SIGTERM and SIGINT cancel.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abca_compute::SessionRunner;
-use abca_core::blueprint::PlatformDefaults;
+use abca_core::blueprint::{Blueprint, PlatformDefaults};
 use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits};
-use abca_core::git::GitProvider;
+use abca_core::git::{GitProvider, RepoRef};
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
@@ -28,6 +28,7 @@ use crate::orchestrator::{
     Bell, ForgePreparer, Launcher, PlainLauncher, Preparer, Wake, Worker, WorkerConfig, WorkerParts, backend_name,
 };
 use crate::preflight::ModelPreflight;
+use crate::session::usual_policy;
 use crate::sessions::{self, HereLauncher, Recipe, SessionsHere, Wiring};
 use crate::state::StateDir;
 use crate::stores::StoreUrl;
@@ -77,6 +78,7 @@ pub struct Builder {
     ids: Option<Arc<dyn IdSource>>,
     user: Option<String>,
     platform: PlatformDefaults,
+    repositories: BTreeMap<RepoRef, Blueprint>,
     session_limits: SessionLimits,
     session_payload: Option<String>,
     secrets: BTreeMap<String, SecretString>,
@@ -238,6 +240,15 @@ impl Builder {
         self
     }
 
+    /// What single repositories set for their tasks, on top of [`Self::platform`]: limits, circuit breaker, commands, hosts,
+    /// policies, screening. Frozen into a task when it is submitted. A setting that nothing here can honour, or a policy that
+    /// cannot be used, fails [`Self::build`].
+    #[must_use]
+    pub fn repositories(mut self, repositories: BTreeMap<RepoRef, Blueprint>) -> Self {
+        self.repositories = repositories;
+        self
+    }
+
     /// What a session's hands may use.
     #[must_use]
     pub fn session_limits(mut self, limits: SessionLimits) -> Self {
@@ -288,6 +299,20 @@ impl Builder {
         let user = UserId::new(self.user.unwrap_or_else(|| "local".to_owned()))
             .map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
         self.platform.check().map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
+        for (repo, blueprint) in &self.repositories {
+            let bad = |e: &dyn fmt::Display| Error::new(ErrorKind::Invalid, format!("the settings of `{repo}`: {e}"));
+            blueprint.check(&self.platform).map_err(|e| bad(&e).with_source(e))?;
+            if blueprint.cedar_policies.is_empty() {
+                continue;
+            }
+            if self.policy.is_some() {
+                return Err(bad(
+                    &"`cedar_policies` are not read by a policy engine of your own: leave one of the two out",
+                ));
+            }
+            let policies = self.policies.clone().with_repository(&blueprint.cedar_policies);
+            usual_policy(&policies).map_err(|e| bad(&e.message()).with_source(e))?;
+        }
         // Before anything is made on the disk.
         worker_config.check()?;
         let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
@@ -312,6 +337,7 @@ impl Builder {
             ids: ids.clone(),
             user,
             platform: self.platform,
+            repositories: self.repositories,
             secret: secret.clone(),
             state: state.clone(),
             worker: None,

@@ -22,6 +22,7 @@ mod pages;
 mod preflight;
 pub mod session;
 mod sessions;
+mod settings;
 mod state;
 mod stores;
 mod sweep;
@@ -41,6 +42,7 @@ pub use models::ModelSettings;
 pub use operator::{Operator, QueuePlace};
 pub use outcome::{PartialWork, TaskOutcome};
 pub use pages::{ListCursor, TaskPage};
+pub use settings::Settings;
 pub use state::StateDir;
 pub use stores::StoreUrl;
 

@@ -10,11 +10,12 @@ use abca_core::compute::{ComputeStrategy, SessionLimits, StartSession};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
 use abca_core::model::{ModelClient, ModelError};
-use abca_core::policy::{PolicyEngine, PolicySettings};
+use abca_core::policy::{PolicyEngine, PolicyError, PolicyErrorKind, PolicySettings};
 use abca_core::task::Task;
 use abca_core::time::{Clock, IdSource};
 use async_trait::async_trait;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::brain::BrainPayload;
@@ -144,7 +145,7 @@ fn hidden(state: &StateDir) -> Vec<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct BrainLauncher {
     pub(crate) secret: LinkSecret,
-    /// What every session is told; the task's model is filled in.
+    /// What every session is told; the task's model and its repository's policies are filled in.
     pub(crate) payload: BrainPayload,
     pub(crate) secrets: BTreeMap<String, SecretString>,
     pub(crate) limits: SessionLimits,
@@ -155,7 +156,8 @@ impl Launcher for BrainLauncher {
     async fn launch(&self, task: &Task, session: &SessionId, attempt: u32) -> Result<StartSession, String> {
         let model = task.spec.model.clone().map(rooted);
         self.payload.models.clone().with_secrets(&self.secrets).check(model.as_deref()).map_err(|e| e.to_string())?;
-        let payload = BrainPayload { model, ..self.payload.clone() };
+        let policies = self.payload.policies.clone().with_repository(&task.spec.cedar_policies);
+        let payload = BrainPayload { model, policies, ..self.payload.clone() };
         Ok(StartSession {
             session: session.clone(),
             task: task.id,
@@ -185,13 +187,49 @@ pub(crate) enum ModelSource {
     Settings(ModelSettings),
 }
 
+/// Where sessions of this process get their policy from.
+#[derive(Debug, Clone)]
+pub(crate) enum PolicyOf {
+    /// The embedder's own engine.
+    Own(Arc<dyn PolicyEngine>),
+    /// The settings, and the engine of repositories that add nothing to them.
+    Settings(PolicySettings, Arc<dyn PolicyEngine>),
+}
+
+impl PolicyOf {
+    fn of(&self, start: &StartSession) -> Result<Arc<dyn PolicyEngine>, PolicyError> {
+        let told: HerePayload = serde_json::from_str(&start.payload)
+            .map_err(|e| PolicyError::new(PolicyErrorKind::Policies, "load", format!("the payload: {e}")))?;
+        match self {
+            Self::Own(_) if !told.cedar_policies.is_empty() => {
+                let text =
+                    "the repository has policies and this platform an engine of its own, which does not read them";
+                Err(PolicyError::new(PolicyErrorKind::Policies, "load", text))
+            }
+            Self::Own(engine) => Ok(engine.clone()),
+            Self::Settings(_, usual) if told.cedar_policies.is_empty() => Ok(usual.clone()),
+            Self::Settings(settings, _) => usual_policy(&settings.clone().with_repository(&told.cedar_policies)),
+        }
+    }
+}
+
+/// What a session of this process is told about its task.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HerePayload {
+    /// The task's own model, where it names one.
+    model: Option<String>,
+    /// The repository's policies.
+    cedar_policies: Vec<String>,
+}
+
 /// Runs sessions as tasks of this process; their hands are processes all the same.
 #[derive(Debug)]
 pub(crate) struct SessionsHere {
     pub(crate) link: Arc<dyn SessionLink>,
     pub(crate) git: Arc<dyn GitProvider>,
     pub(crate) model: ModelSource,
-    pub(crate) policy: Arc<dyn PolicyEngine>,
+    pub(crate) policy: PolicyOf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) work_root: PathBuf,
@@ -214,8 +252,8 @@ impl SessionsHere {
             git: platform.git.clone(),
             model: recipe.source(),
             policy: match &recipe.policy {
-                Some(own) => own.clone(),
-                None => recipe.usual_policy()?,
+                Some(own) => PolicyOf::Own(own.clone()),
+                None => PolicyOf::Settings(recipe.policies.clone(), recipe.usual_policy()?),
             },
             clock: platform.clock.clone(),
             ids: recipe.ids.clone(),
@@ -235,8 +273,8 @@ impl SessionsHere {
             }
             ModelSource::Settings(settings) => {
                 // The task's own model, where it names one, travels in the payload.
-                let model: Option<String> = serde_json::from_str(&start.payload).unwrap_or_default();
-                let connected = settings.connect(model.as_deref(), self.ids.clone(), start.attempt > 1).await?;
+                let told: HerePayload = serde_json::from_str(&start.payload).unwrap_or_default();
+                let connected = settings.connect(told.model.as_deref(), self.ids.clone(), start.attempt > 1).await?;
                 Ok((connected, settings.max_output_tokens, settings.secrets().into_values().collect()))
             }
         }
@@ -253,13 +291,20 @@ impl SessionRunner for SessionsHere {
                 return fail_session(request, self.link.clone(), crate::brain::no_model(&error)).await;
             }
         };
+        let policy = match self.policy.of(&request) {
+            Ok(policy) => policy,
+            Err(error) => {
+                tracing::error!(session = %request.session, %error, "the session has no policy");
+                return fail_session(request, self.link.clone(), crate::brain::no_policy(&error)).await;
+            }
+        };
         let parts = SessionParts {
             link: self.link.clone(),
             git: self.git.clone(),
             model: connected.client,
             model_name: connected.name,
             model_id: connected.id,
-            policy: self.policy.clone(),
+            policy,
             clock: self.clock.clone(),
             work_root: self.work_root.clone(),
             home: self.home.clone(),
@@ -292,11 +337,12 @@ impl Launcher for HereLauncher {
         if let ModelSource::Settings(settings) = &self.model {
             settings.check(task.spec.model.as_deref()).map_err(|e| e.to_string())?;
         }
+        let payload = HerePayload { model: task.spec.model.clone(), cedar_policies: task.spec.cedar_policies.clone() };
         Ok(StartSession {
             session: session.clone(),
             task: task.id,
             attempt,
-            payload: serde_json::to_string(&task.spec.model).map_err(|e| e.to_string())?,
+            payload: serde_json::to_string(&payload).map_err(|e| e.to_string())?,
             token: self.secret.token(session),
             secrets: BTreeMap::new(),
             limits: within(&self.limits, task),

@@ -12,6 +12,7 @@ use crate::money::MicroUsd;
 use crate::names::check_branch;
 use crate::session::BreakerLimits;
 use crate::task::{NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, limits};
+use crate::text::{Screen, ScreenConfig};
 use crate::time::Millis;
 use crate::workflow::Workflow;
 
@@ -23,6 +24,9 @@ pub const MAX_ATTEMPTS: std::ops::RangeInclusive<u32> = 1..=10;
 pub const LONGEST_MS: Millis = Millis::secs(30 * 24 * 3600);
 /// Longest text that a repository may add to the system prompt, in bytes.
 pub const SYSTEM_PROMPT_OVERRIDES_BYTES: usize = 64 * 1024;
+
+/// Longest text of a repository's policies, in bytes.
+pub const CEDAR_POLICIES_BYTES: usize = 64 * 1024;
 
 /// Whether a repository may be worked on.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ pub enum OnboardingStatus {
 }
 
 /// What one repository sets for every task on it. Every field is optional; what is absent, the platform decides.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Blueprint {
@@ -61,6 +65,11 @@ pub struct Blueprint {
     /// Hosts that the hands may reach, on top of the platform's. At most [`MAX_RULES`]. Needs a platform whose network is
     /// `proxy`: any other refuses the repository's tasks while this is not empty.
     pub egress_allowlist: Vec<AllowRule>,
+    /// Policies in Cedar's language, one each and without annotations: what they forbid is asked of a human, as the rules
+    /// `legacy_extra_<n>`. At most [`CEDAR_POLICIES_BYTES`] together. A platform with a policy engine of its own refuses them.
+    pub cedar_policies: Vec<String>,
+    /// What is taken out of whatever the model, a log or the forge would see, on top of the platform's.
+    pub screening: ScreenConfig,
     /// Most tasks on this repository at once; `None` leaves it to the platform. Zero pauses the repository.
     pub max_concurrent_tasks: Option<u32>,
     /// Limits of single tasks.
@@ -68,7 +77,7 @@ pub struct Blueprint {
 }
 
 /// What the operator sets for every task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PlatformDefaults {
@@ -93,6 +102,9 @@ pub struct PlatformDefaults {
     pub max_sessions: BTreeMap<String, u32>,
     /// Limits of single tasks; what is absent here, [`ResolvedLimits::default`] decides.
     pub limits: LimitSettings,
+    /// What is taken out of whatever the model, a log or the forge would see, beside every known form of credential: user
+    /// rules, personal data.
+    pub screening: ScreenConfig,
 }
 
 impl Default for PlatformDefaults {
@@ -108,6 +120,7 @@ impl Default for PlatformDefaults {
             max_concurrent_tasks_per_repo: None,
             max_sessions: BTreeMap::new(),
             limits: LimitSettings::default(),
+            screening: ScreenConfig::default(),
         }
     }
 }
@@ -314,6 +327,11 @@ impl Blueprint {
             );
             return Err(InvalidSetting::new("egress_allowlist", problem));
         }
+        if self.cedar_policies.iter().map(String::len).fold(0, usize::saturating_add) > CEDAR_POLICIES_BYTES {
+            let problem = format!("are longer than {CEDAR_POLICIES_BYTES} bytes together: shorten them");
+            return Err(InvalidSetting::new("cedar_policies", problem));
+        }
+        check_screening(&platform.screening.with(&self.screening))?;
         if let Some(network) = self.network.filter(|n| *n != platform.network) {
             let problem = format!(
                 "is `{}` and this platform gives `{}`: make both the same",
@@ -341,8 +359,17 @@ impl PlatformDefaults {
         if let Some(Err(problem)) = self.model.as_deref().map(check_model_name) {
             return Err(InvalidSetting::new("model", problem));
         }
+        check_screening(&self.screening)?;
         self.limits.check()
     }
+}
+
+fn check_screening(config: &ScreenConfig) -> Result<(), InvalidSetting> {
+    if *config == ScreenConfig::default() {
+        return Ok(());
+    }
+    let built = Screen::builder().config(config.clone()).build();
+    built.map(|_| ()).map_err(|e| InvalidSetting::new("screening", format!("cannot be used: {e}")))
 }
 
 /// The limits of a task, frozen when it is accepted.

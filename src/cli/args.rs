@@ -169,6 +169,9 @@ pub(super) struct TaskArgs {
     /// A local git repository: a work tree or a bare one. Its work tree, index and HEAD are never touched
     #[arg(long, value_name = "PATH", default_value = ".")]
     pub(super) repo: String,
+    /// What the operator sets, for every task and for single repositories: a JSON file
+    #[arg(long, value_name = "FILE", env = "ABCA_SETTINGS")]
+    pub(super) settings: Option<PathBuf>,
     /// What to do
     #[arg(required_unless_present = "issue")]
     pub(super) description: Option<String>,
@@ -305,6 +308,9 @@ pub(super) struct WorkerArgs {
     pub(super) hands: HandsArgs,
     #[command(flatten)]
     pub(super) policies: PolicyArgs,
+    /// What the operator sets, for every task and for single repositories: a JSON file
+    #[arg(long, value_name = "FILE", env = "ABCA_SETTINGS")]
+    pub(super) settings: Option<PathBuf>,
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,

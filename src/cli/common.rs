@@ -14,7 +14,7 @@ use serde_json::json;
 use super::args::{Egress, HandsArgs, ModelArgs, Network};
 use crate::models::ModelSettings;
 use crate::tell::tell;
-use crate::{Abca, Builder, Error, ErrorKind, StoreUrl, TaskHandle};
+use crate::{Abca, Builder, Error, ErrorKind, Settings, StoreUrl, TaskHandle};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -228,6 +228,11 @@ pub(super) fn builder(place: Place) -> Result<Builder, Failed> {
         builder = builder.home(home);
     }
     Ok(builder)
+}
+
+/// The settings file, if one is named.
+pub(super) fn settings(file: Option<&Path>) -> Result<Settings, Failed> {
+    Ok(file.map(Settings::read).transpose()?.unwrap_or_default())
 }
 
 /// Ctrl-C, heard from now on: also what comes while nobody waits for it.

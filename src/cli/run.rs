@@ -3,7 +3,6 @@
 use std::process::Stdio;
 
 use abca_core::Millis;
-use abca_core::blueprint::PlatformDefaults;
 use abca_core::git::{Numbered, PullRequest};
 use abca_core::task::{NewTask, TaskStatus};
 use serde_json::json;
@@ -15,7 +14,7 @@ use super::common::{
 use super::follow::{Followed, follow};
 use super::{is_json, pr, print_json, show};
 use crate::tell::tell;
-use crate::{Abca, TaskHandle, TaskOutcome};
+use crate::{Abca, Settings, TaskHandle, TaskOutcome};
 
 fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
     let repo = repo_name(&args.repo)?;
@@ -60,11 +59,13 @@ fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
     Ok(task)
 }
 
-/// Limits that the operator of this command line sets for the task.
-fn platform(args: &TaskArgs) -> PlatformDefaults {
-    let mut platform = PlatformDefaults::default();
-    platform.limits.command_timeout_ms = args.command_timeout.map(Millis::secs);
-    platform
+/// What the operator of this command line sets, for the task and in the settings file.
+fn settings(args: &TaskArgs) -> Result<Settings, Failed> {
+    let mut settings = super::common::settings(args.settings.as_deref())?;
+    if let Some(seconds) = args.command_timeout {
+        settings.platform.limits.command_timeout_ms = Some(Millis::secs(seconds));
+    }
+    Ok(settings)
 }
 
 pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u8, Failed> {
@@ -75,11 +76,12 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
     let policies = super::policy::settings(&args.policies)?;
     super::policy::check(&policies)?;
     let task = new_task(&args.task)?;
+    let operator = self::settings(&args.task)?;
     if args.detach {
         return detached(state, output, &args, task).await;
     }
     let builder = builder(state)?.models(settings).policies(policies).session_limits(session_limits(&args.hands)?);
-    let abca = builder.platform(platform(&args.task)).build().await?;
+    let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
     let handle = abca.submit(task).await?;
@@ -138,7 +140,9 @@ pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullR
 
 pub(super) async fn submit(state: Place, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
     let task = new_task(&args.task)?;
-    let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
+    let operator = settings(&args.task)?;
+    let builder = builder(state)?.worker(false).platform(operator.platform).repositories(operator.repositories);
+    let abca = builder.build().await?;
     let handle = abca.submit(task).await?;
     submitted(&handle, output)
 }
@@ -157,7 +161,9 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     session_limits(&args.hands)?;
     let dir = state_dir(state.state.clone())?;
     let store = state.store.clone();
-    let abca = builder(state)?.worker(false).platform(platform(&args.task)).build().await?;
+    let operator = settings(&args.task)?;
+    let builder = builder(state)?.worker(false).platform(operator.platform).repositories(operator.repositories);
+    let abca = builder.build().await?;
     let handle = abca.submit(task).await?;
     let log = dir.join("worker.log");
     let log_file = std::fs::OpenOptions::new()
@@ -193,6 +199,9 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     }
     for mode in &args.policies.policy_mode {
         command.arg("--policy-mode").arg(mode);
+    }
+    if let Some(file) = &args.task.settings {
+        command.arg("--settings").arg(super::common::absolute(file)?);
     }
     if let Some(record) = &args.models.record {
         command.arg("--record").arg(super::common::absolute(record)?);

@@ -20,6 +20,8 @@ pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Re
     let mut config = WorkerConfig { retention, ..WorkerConfig::default() };
     (config.caps.total, config.caps.per_user) = (args.max_tasks, args.max_tasks_per_user);
     let builder = builder(state)?.worker_config(config).policies(super::policy::settings(&args.policies)?);
+    let operator = super::common::settings(args.settings.as_deref())?;
+    let builder = builder.platform(operator.platform).repositories(operator.repositories);
     let abca = builder.models(settings).session_limits(session_limits(&args.hands)?).build().await?;
     let ended = endings()?;
     let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();

@@ -331,7 +331,8 @@ impl Work {
                             continue;
                         }
                         // No ring ends this one: it may be the other worker's, giving back what was taken from it.
-                        if vain && self.stop.run_until_cancelled(tokio::time::sleep(in_vain.shortest())).await.is_none() {
+                        if vain && self.stop.run_until_cancelled(tokio::time::sleep(in_vain.shortest())).await.is_none()
+                        {
                             return;
                         }
                     }

@@ -11,7 +11,7 @@ use abca_core::link::SessionLink;
 use abca_core::model::ModelClient;
 use abca_core::policy::PolicyEngine;
 use abca_core::session::{Breaker, SessionState};
-use abca_core::task::{Failure, Verdict};
+use abca_core::task::{Failure, FailureReason, Task, Verdict};
 use abca_core::text::Screen;
 use abca_core::time::Clock;
 use secrecy::SecretString;
@@ -104,11 +104,19 @@ fn exit_status(session: &SessionId, done: Result<(), Abort>) -> i32 {
 async fn session_life(start: StartSession, parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
     let registered = parts.link.register(start.task, &start.session).await?;
     let state = SessionState::fold(&registered.log);
+    let screen = match screen_of(&registered.task, &parts.secrets) {
+        Ok(screen) => Arc::new(screen),
+        Err(failure) => {
+            let screen = Screen::default().with_known(parts.secrets.iter().cloned());
+            let report = report_of(start.task, &state, &screen, Verdict::Failed, Some(failure), Outcome::default());
+            parts.link.report(start.task, &start.session, &report).await?;
+            return Ok(());
+        }
+    };
     let breaker = Breaker::of_log(registered.task.spec.limits.breaker, &registered.log);
     let ears = Ears::new(stop);
     let ear = tokio::spawn(listen(parts.link.clone(), start.task, start.session.clone(), ears.clone()));
     let beat = tokio::spawn(heartbeat(parts.link.clone(), start.task, start.session.clone(), ears.clone(), HEARTBEAT));
-    let screen = Arc::new(Screen::default().with_known(parts.secrets.iter().cloned()));
     let ledger = Arc::new(Ledger::new(start.task, screen.clone(), parts.clock.clone()));
     let journal =
         Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears)
@@ -119,6 +127,12 @@ async fn session_life(start: StartSession, parts: SessionParts, stop: Cancellati
     beat.abort();
     ear.abort();
     done
+}
+
+/// What the operator and the repository's blueprint take out, and the secrets that this process knows.
+fn screen_of(task: &Task, known: &[SecretString]) -> Result<Screen, Failure> {
+    let built = Screen::builder().config(task.spec.screening.clone()).known(known.iter().cloned()).build();
+    built.map_err(|e| Failure::new(FailureReason::Infrastructure, format!("the task's screening cannot be used: {e}")))
 }
 
 /// The first event of every session: which walls hold.

@@ -41,6 +41,18 @@ pub struct PolicySettings {
 }
 
 impl PolicySettings {
+    /// These and a repository's own policies, one each.
+    #[must_use]
+    pub fn with_repository(mut self, policies: &[String]) -> Self {
+        let source = |(n, text): (usize, &String)| PolicySource {
+            name: format!("cedar_policies[{n}]"),
+            text: text.clone(),
+            origin: PolicyOrigin::Repository,
+        };
+        self.sources.extend(policies.iter().enumerate().map(source));
+        self
+    }
+
     /// Whether they say anything.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty() && self.modes.is_empty() && self.mode.is_none()

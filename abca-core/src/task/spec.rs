@@ -9,6 +9,7 @@ use crate::git::RepoRef;
 use crate::id::{IdempotencyKey, UserId};
 use crate::money::MicroUsd;
 use crate::session::BreakerLimits;
+use crate::text::ScreenConfig;
 use crate::time::Millis;
 
 /// Every limit on a submission, with the reference's numbers (`behaviour.md` 3.3, 3.6).
@@ -188,6 +189,12 @@ pub struct TaskSpec {
     /// Hosts that the hands may reach on top of the platform's, from the repository's blueprint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress_allowlist: Vec<AllowRule>,
+    /// The repository's policies, from its blueprint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cedar_policies: Vec<String>,
+    /// What is screened for beside known forms of credentials, the platform's and the repository's.
+    #[serde(default, skip_serializing_if = "ScreenConfig::is_default")]
+    pub screening: ScreenConfig,
     /// Files.
     pub attachments: Vec<Attachment>,
     /// Scopes approved in advance.

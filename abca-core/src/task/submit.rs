@@ -137,6 +137,8 @@ pub fn accept(
         read_only: workflow.read_only,
         system_prompt_overrides: blueprint.and_then(|b| b.system_prompt_overrides.clone()),
         egress_allowlist: blueprint.map(|b| b.egress_allowlist.clone()).unwrap_or_default(),
+        cedar_policies: blueprint.map(|b| b.cedar_policies.clone()).unwrap_or_default(),
+        screening: blueprint.map_or_else(|| platform.screening.clone(), |b| platform.screening.with(&b.screening)),
         attachments: new.attachments,
         initial_approvals: new.initial_approvals,
         channel_source: new.channel_source,

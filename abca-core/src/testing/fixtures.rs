@@ -15,6 +15,7 @@ use crate::task::{
     ResolvedLimits, SessionPhase, SessionRecord, SessionReport, Signal, SignalKind, SlotChange, SlotLimit, SlotScope,
     Snapshot, Task, TaskSpec, TaskStatus, Transition, Unanswered, Verdict,
 };
+use crate::text::ScreenConfig;
 use crate::time::{Millis, Timestamp};
 
 /// A moment `ms` milliseconds after [`VirtualClock::EPOCH`].
@@ -60,6 +61,8 @@ pub fn spec() -> TaskSpec {
         read_only: false,
         system_prompt_overrides: None,
         egress_allowlist: Vec::new(),
+        cedar_policies: Vec::new(),
+        screening: ScreenConfig::default(),
         attachments: Vec::new(),
         initial_approvals: Vec::new(),
         channel_source: crate::task::ChannelSource::Api,

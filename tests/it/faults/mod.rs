@@ -10,6 +10,7 @@ mod in_the_way;
 mod lives;
 mod server;
 mod session_killed;
+mod settings;
 mod setup;
 mod words;
 mod worker_killed;

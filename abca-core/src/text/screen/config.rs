@@ -45,6 +45,24 @@ pub struct ScreenConfig {
     pub disabled: BTreeSet<String>,
 }
 
+impl ScreenConfig {
+    /// Whether it asks for nothing but abca's own rules.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Both: personal data that either names, the rules of both, without what either leaves out. A rule that is in both alike
+    /// is there once.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        both.personal.extend(&other.personal);
+        both.rules.extend(other.rules.iter().filter(|rule| !self.rules.contains(rule)).cloned());
+        both.disabled.extend(other.disabled.iter().cloned());
+        both
+    }
+}
+
 /// Puts a screen together; [`Screen::builder`].
 #[derive(Debug, Clone, Default)]
 pub struct ScreenBuilder {
