@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use abca_core::compute::StartSession;
 use abca_core::link::SessionLink;
+use abca_core::mcp::McpSettings;
 use abca_core::model::ModelError;
 use abca_core::policy::{PolicyError, PolicySettings};
 use abca_core::task::{Failure, FailureReason};
@@ -43,6 +44,9 @@ pub(crate) struct BrainPayload {
     /// Policies beside the built-in ones.
     #[serde(default)]
     pub(crate) policies: PolicySettings,
+    /// MCP servers, their secrets taken out.
+    #[serde(default)]
+    pub(crate) mcp: McpSettings,
 }
 
 /// Runs the session that standard input described. Answers the exit status.
@@ -98,6 +102,7 @@ async fn parts(
         model: connected.client,
         model_name: connected.name,
         model_id: connected.id,
+        mcp: payload.mcp.with_secrets(&start.secrets),
         policy,
         clock,
         work_root: payload.work_root,

@@ -11,6 +11,7 @@ use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits};
 use abca_core::git::{GitProvider, RepoRef};
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
+use abca_core::mcp::McpSettings;
 use abca_core::model::ModelClient;
 use abca_core::policy::{PolicyEngine, PolicySettings};
 use abca_core::store::TaskStore;
@@ -88,6 +89,7 @@ pub struct Builder {
     model: Option<(Arc<dyn ModelClient>, String)>,
     policy: Option<Arc<dyn PolicyEngine>>,
     policies: PolicySettings,
+    mcp: McpSettings,
     worker: Option<bool>,
     worker_config: WorkerConfig,
 }
@@ -186,6 +188,14 @@ impl Builder {
     #[must_use]
     pub fn policies(mut self, policies: PolicySettings) -> Self {
         self.policies = policies;
+        self
+    }
+
+    /// MCP servers of sessions, for tasks whose tier of tools is `elevated`. Default none. Settings that cannot be used fail
+    /// [`Self::build`], and so do any in a program that is built without the feature `mcp`.
+    #[must_use]
+    pub fn mcp(mut self, mcp: McpSettings) -> Self {
+        self.mcp = mcp;
         self
     }
 
@@ -313,6 +323,9 @@ impl Builder {
             let policies = self.policies.clone().with_repository(&blueprint.cedar_policies);
             usual_policy(&policies).map_err(|e| bad(&e.message()).with_source(e))?;
         }
+        crate::session::mcp::check(&self.mcp).map_err(|e| {
+            Error::new(ErrorKind::Config, format!("the MCP servers cannot be used: {e}")).with_source(e)
+        })?;
         // Before anything is made on the disk.
         worker_config.check()?;
         let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
@@ -359,6 +372,7 @@ impl Builder {
                 model: self.model,
                 policy: self.policy,
                 policies: self.policies,
+                mcp: self.mcp,
                 home: self.home,
                 ids: ids.clone(),
                 unsandboxed: self.session_limits.sandbox == SandboxMode::Unsandboxed,

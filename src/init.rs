@@ -14,7 +14,7 @@ pub(crate) fn called() -> bool {
 /// To be called first in `main`, before any thread is started.
 ///
 /// A session is a process of its own, and so are its hands: abca starts the very program that embeds it, with one
-/// hidden argument (`__abca-session`, `__abca-hands`, `__abca-sandbox`). In those processes this function does not
+/// hidden argument (`__abca-session`, `__abca-hands`, `__abca-mcp`, `__abca-sandbox`). In those processes this function does not
 /// return. In every other it returns at once, and notes that it was called.
 pub fn init() {
     CALLED.store(true, Ordering::Relaxed);
@@ -29,6 +29,10 @@ pub fn init() {
             }
         };
         std::process::exit(code);
+    }
+    #[cfg(feature = "mcp")]
+    if first == crate::session::mcp::MCP_ARG {
+        std::process::exit(crate::session::mcp::serve_inside());
     }
     if first == abca_compute::process::SESSION {
         abca_compute::process::supervise(crate::brain::run);

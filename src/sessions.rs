@@ -9,6 +9,7 @@ use abca_core::SessionId;
 use abca_core::compute::{ComputeStrategy, SessionLimits, StartSession};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
+use abca_core::mcp::McpSettings;
 use abca_core::model::{ModelClient, ModelError};
 use abca_core::policy::{PolicyEngine, PolicyError, PolicyErrorKind, PolicySettings};
 use abca_core::task::Task;
@@ -35,6 +36,7 @@ pub(crate) struct Recipe {
     pub(crate) model: Option<(Arc<dyn ModelClient>, String)>,
     pub(crate) policy: Option<Arc<dyn PolicyEngine>>,
     pub(crate) policies: PolicySettings,
+    pub(crate) mcp: McpSettings,
     pub(crate) home: Option<PathBuf>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) unsandboxed: bool,
@@ -91,7 +93,9 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     models.record = models.record.map(|path| std::path::absolute(&path).unwrap_or(path));
     let mut forge = w.forge;
     forge.root = forge.root.map(|path| std::path::absolute(&path).unwrap_or(path));
-    let secrets = models.secrets();
+    let mut secrets = models.secrets();
+    let mut mcp = recipe.mcp.clone();
+    secrets.extend(mcp.take_secrets());
     let config = ProcessConfig {
         state_dir: state.sessions_dir(),
         // The very file that runs, also after it was built anew.
@@ -107,6 +111,7 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
         models,
         forge,
         policies: recipe.policies.clone(),
+        mcp,
     };
     let launcher = BrainLauncher { secret: w.secret, payload, secrets, limits: w.limits };
     Ok((Arc::new(Process::new(config)), Arc::new(launcher)))
@@ -230,6 +235,7 @@ pub(crate) struct SessionsHere {
     pub(crate) git: Arc<dyn GitProvider>,
     pub(crate) model: ModelSource,
     pub(crate) policy: PolicyOf,
+    pub(crate) mcp: McpSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) work_root: PathBuf,
@@ -255,6 +261,7 @@ impl SessionsHere {
                 Some(own) => PolicyOf::Own(own.clone()),
                 None => PolicyOf::Settings(recipe.policies.clone(), recipe.usual_policy()?),
             },
+            mcp: recipe.mcp.clone(),
             clock: platform.clock.clone(),
             ids: recipe.ids.clone(),
             work_root: work_root(state),
@@ -298,12 +305,15 @@ impl SessionRunner for SessionsHere {
                 return fail_session(request, self.link.clone(), crate::brain::no_policy(&error)).await;
             }
         };
+        let mut secrets = secrets;
+        secrets.extend(self.mcp.clone().take_secrets().into_values());
         let parts = SessionParts {
             link: self.link.clone(),
             git: self.git.clone(),
             model: connected.client,
             model_name: connected.name,
             model_id: connected.id,
+            mcp: self.mcp.clone(),
             policy,
             clock: self.clock.clone(),
             work_root: self.work_root.clone(),

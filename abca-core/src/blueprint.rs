@@ -14,7 +14,7 @@ use crate::session::BreakerLimits;
 use crate::task::{NewTask, ResolvedLimits, SlotLimit, SlotScope, TaskSpec, check_command, check_model_name, limits};
 use crate::text::{Screen, ScreenConfig};
 use crate::time::Millis;
-use crate::workflow::Workflow;
+use crate::workflow::{Tier, Workflow};
 
 /// Shortest and longest time between two looks at a running session; what is set beyond is moved to the nearer end.
 pub const POLL_INTERVAL_MS: std::ops::RangeInclusive<u64> = 5_000..=300_000;
@@ -70,6 +70,8 @@ pub struct Blueprint {
     pub cedar_policies: Vec<String>,
     /// What is taken out of whatever the model, a log or the forge would see, on top of the platform's.
     pub screening: ScreenConfig,
+    /// The tier of tools of its tasks, and the highest that they may ask for. Default: the workflow's, and the platform's.
+    pub tools: Option<Tier>,
     /// Most tasks on this repository at once; `None` leaves it to the platform. Zero pauses the repository.
     pub max_concurrent_tasks: Option<u32>,
     /// Limits of single tasks.
@@ -87,6 +89,9 @@ pub struct PlatformDefaults {
     pub allowed_models: Vec<String>,
     /// Refuse repositories that have no blueprint. Default no.
     pub require_onboarding: bool,
+    /// The highest tier of tools that tasks may have. Default `elevated`: which MCP servers there are is said where sessions
+    /// run, and by default there are none.
+    pub max_tools: Tier,
     /// The compute strategy that runs here, by name. `None`: not said, so that a repository cannot ask for one.
     pub compute_type: Option<String>,
     /// The network that the hands get here. Default off.
@@ -113,6 +118,7 @@ impl Default for PlatformDefaults {
             model: None,
             allowed_models: Vec::new(),
             require_onboarding: false,
+            max_tools: Tier::Elevated,
             compute_type: None,
             network: NetworkMode::Off,
             max_concurrent_tasks_per_user: 10,

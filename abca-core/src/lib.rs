@@ -12,6 +12,7 @@
 //! | [`workflow`] | kinds of task as data, with their cross-field rules |
 //! | [`store`], [`compute`], [`git`], [`model`], [`memory`], [`policy`] | the six core traits |
 //! | [`egress`] | hosts, addresses and the allow-list of the hands' way out |
+//! | [`mcp`] | MCP servers: their configuration, and what of their tools a model may see |
 //! | [`link`] | what a session may say to the platform |
 //! | [`prompt`], [`text`], [`names`] | what the model and the reviewer are told, cutting and cleaning of texts, names in git |
 //! | [`testing`] (feature `testing`) | conformance suites, fakes and a virtual clock |
@@ -25,6 +26,7 @@ pub mod event;
 pub mod git;
 pub mod id;
 pub mod link;
+pub mod mcp;
 pub mod memory;
 pub mod model;
 pub mod money;

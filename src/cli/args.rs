@@ -209,6 +209,10 @@ pub(super) struct TaskArgs {
     /// tool_group:file_write or all_session; may be repeated
     #[arg(long = "approve", value_name = "SCOPE")]
     pub(super) approvals: Vec<String>,
+    /// The tier of tools: read-only (looks at files), standard (also runs, writes and fetches), elevated (also MCP servers)
+    /// [default: the workflow's, standard]
+    #[arg(long, value_name = "TIER", value_parser = tier)]
+    pub(super) tools: Option<abca_core::workflow::Tier>,
     /// When the circuit breaker trips: off, or e.g. calls=120,failures=10,cost=0.50,files=200,lines=20000,action=end
     /// [default: calls=600,failures=25,action=ask]
     #[arg(long, value_name = "LIMITS")]
@@ -216,6 +220,11 @@ pub(super) struct TaskArgs {
     /// The same key answers with the same task
     #[arg(long, value_name = "KEY")]
     pub(super) idempotency_key: Option<String>,
+}
+
+fn tier(name: &str) -> Result<abca_core::workflow::Tier, String> {
+    use abca_core::workflow::Tier;
+    Tier::from_name(name).ok_or_else(|| format!("use one of {}", Tier::NAMES.join(", ")))
 }
 
 /// The walls of the hands.
@@ -265,6 +274,18 @@ pub(super) struct PolicyArgs {
     pub(super) policy_mode: Vec<String>,
 }
 
+/// Which MCP servers there are.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct McpArgs {
+    /// MCP servers for tasks with --tools elevated: a file in the form of .mcp.json; may be repeated. Programs run in the sandbox,
+    /// addresses are reached with --network proxy
+    #[arg(long, value_name = "FILE")]
+    pub(super) mcp: Vec<PathBuf>,
+    /// Also the servers of the repository's .mcp.json, as its base branch has it
+    #[arg(long)]
+    pub(super) mcp_from_repository: bool,
+}
+
 /// How models are reached and recorded.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
@@ -286,6 +307,8 @@ pub(super) struct RunArgs {
     pub(super) models: ModelArgs,
     #[command(flatten)]
     pub(super) hands: HandsArgs,
+    #[command(flatten)]
+    pub(super) servers: McpArgs,
     /// Return at once; a worker in the background carries it out
     #[arg(long)]
     pub(super) detach: bool,
@@ -311,6 +334,8 @@ pub(super) struct WorkerArgs {
     /// What the operator sets, for every task and for single repositories: a JSON file
     #[arg(long, value_name = "FILE", env = "ABCA_SETTINGS")]
     pub(super) settings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) servers: McpArgs,
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,
@@ -430,7 +455,7 @@ pub(super) enum PolicyCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct PolicyCheckArgs {
-    /// The command line; for tools other than Bash the file
+    /// The command line; for tools other than Bash the file, for those of MCP servers the arguments as JSON
     pub(super) call: String,
     #[command(flatten)]
     pub(super) policies: PolicyArgs,

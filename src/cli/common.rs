@@ -88,7 +88,7 @@ pub(super) fn is_watched(output: Output) -> bool {
 pub(super) fn start_log(verbose: u8) {
     let level = match verbose {
         0 => "error",
-        1 => "abca=info,warn",
+        1 => "abca=info,warn,rmcp=error",
         _ => "debug",
     };
     let filter = std::env::var("ABCA_LOG").unwrap_or_else(|_| level.to_owned());

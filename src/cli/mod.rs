@@ -8,6 +8,7 @@ mod args;
 mod common;
 mod demo;
 mod follow;
+mod mcp;
 mod operate;
 mod policy;
 mod pr;

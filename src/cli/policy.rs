@@ -1,5 +1,6 @@
 //! `policy`: what the policy says of a call, and the rules behind it.
 
+use abca_core::mcp::tool_of;
 use abca_core::policy::cedar::{Attribute, CedarPolicy, Explained, Question};
 use abca_core::policy::{
     LexicalPaths, PolicyDecision, PolicyOrigin, PolicyRequest, PolicySettings, PolicySource, RuleMatch, RuleMode,
@@ -72,6 +73,12 @@ async fn checked(output: Output, args: PolicyCheckArgs) -> Result<u8, Failed> {
         "Glob" | "Grep" => "path",
         _ => "file_path",
     };
+    let input = match tool_of(&args.tool) {
+        None => json!({ key: args.call }),
+        Some(_) => serde_json::from_str(&args.call).map_err(|e| {
+            Failed::new(2, format!("the call of `{}` is no JSON: {e}; write its arguments as one object", args.tool))
+        })?,
+    };
     let request = PolicyRequest {
         task: TaskId::from_parts(Timestamp::from_millis(0), 0),
         workflow: args.workflow,
@@ -79,7 +86,7 @@ async fn checked(output: Output, args: PolicyCheckArgs) -> Result<u8, Failed> {
         branch: args.branch,
         base_branch: args.base,
         tool: args.tool,
-        input: json!({ key: args.call }),
+        input,
         read_only: args.read_only,
         tainted: args.tainted,
     };

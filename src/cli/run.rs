@@ -50,6 +50,9 @@ fn new_task(args: &TaskArgs) -> Result<NewTask, Failed> {
     for scope in &args.approvals {
         task = task.approve(scope.clone());
     }
+    if let Some(tier) = args.tools {
+        task = task.tools(tier);
+    }
     if let Some(limits) = args.breaker {
         task = task.breaker(limits);
     }
@@ -75,12 +78,15 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
     usable.map_err(|e| Failed::new(2, e.fault.message().to_owned()))?;
     let policies = super::policy::settings(&args.policies)?;
     super::policy::check(&policies)?;
+    let mcp = super::mcp::settings(&args.servers)?;
+    super::mcp::fits(&mcp, args.task.tools)?;
     let task = new_task(&args.task)?;
     let operator = self::settings(&args.task)?;
     if args.detach {
         return detached(state, output, &args, task).await;
     }
-    let builder = builder(state)?.models(settings).policies(policies).session_limits(session_limits(&args.hands)?);
+    let builder =
+        builder(state)?.models(settings).policies(policies).mcp(mcp).session_limits(session_limits(&args.hands)?);
     let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
@@ -202,6 +208,12 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     }
     if let Some(file) = &args.task.settings {
         command.arg("--settings").arg(super::common::absolute(file)?);
+    }
+    for file in &args.servers.mcp {
+        command.arg("--mcp").arg(super::common::absolute(file)?);
+    }
+    if args.servers.mcp_from_repository {
+        command.arg("--mcp-from-repository");
     }
     if let Some(record) = &args.models.record {
         command.arg("--record").arg(super::common::absolute(record)?);

@@ -351,6 +351,9 @@ fn entry(entry: &LogEntry) -> (&'static str, String) {
         }
         LogEntry::ModelReserved { turn, reserved } => ("reserve", format!("turn {turn}: {reserved} set aside")),
         LogEntry::ReservedAhead { turn, reserved } => ("reserve", format!("turn {turn}: {reserved} set aside ahead")),
+        LogEntry::ToolsPinned { tools } => {
+            ("mcp", tools.iter().map(|t| t.spec.name.as_str()).collect::<Vec<_>>().join(", "))
+        }
         LogEntry::AheadReleased { turn } => ("reserve", format!("turn {turn}: given back while the tool runs")),
         LogEntry::ModelReplied { turn, reply, cost, duration_ms } => {
             let mut text = format!("turn {turn}, {cost}, {duration_ms}");

@@ -22,6 +22,7 @@ pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Re
     let builder = builder(state)?.worker_config(config).policies(super::policy::settings(&args.policies)?);
     let operator = super::common::settings(args.settings.as_deref())?;
     let builder = builder.platform(operator.platform).repositories(operator.repositories);
+    let builder = builder.mcp(super::mcp::settings(&args.servers)?);
     let abca = builder.models(settings).session_limits(session_limits(&args.hands)?).build().await?;
     let ended = endings()?;
     let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();

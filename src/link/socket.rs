@@ -42,13 +42,14 @@ pub(super) fn all(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A path that fits; the folder is held open where it is reached through its descriptor.
-struct Short {
-    path: PathBuf,
+#[derive(Debug)]
+pub(crate) struct Short {
+    pub(crate) path: PathBuf,
     _dir: Option<std::fs::File>,
 }
 
 impl Short {
-    fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= MAX_SUN_PATH {
             return Ok(Self { path: path.to_owned(), _dir: None });
         }

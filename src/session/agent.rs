@@ -42,6 +42,8 @@ pub(crate) struct ToolRun {
     pub(crate) content: Vec<Content>,
     /// Whether it failed.
     pub(crate) is_error: bool,
+    /// What guards decided while it ran, for the task's events.
+    pub(crate) told: Vec<PolicyDecisionEvent>,
 }
 
 /// What was said of a call before it ran.
@@ -349,6 +351,8 @@ impl AgentLoop<'_> {
                 },
             }
         };
+        let now = self.journal.now();
+        self.journal.keep([], run.told.into_iter().map(|told| told.into_event(self.screen, now)).collect::<Vec<_>>());
         let mut findings = Vec::new();
         let content = std::mem::take(&mut self.warnings)
             .into_iter()
@@ -440,6 +444,7 @@ impl AgentLoop<'_> {
             | LogEntry::StepStarted { .. }
             | LogEntry::StepEnded { .. }
             | LogEntry::Cloned { .. }
+            | LogEntry::ToolsPinned { .. }
             | LogEntry::ConversationStarted { .. }
             | LogEntry::ModelReserved { .. }
             | LogEntry::ReservedAhead { .. }

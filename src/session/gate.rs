@@ -8,6 +8,7 @@ use abca_core::policy::{
 use abca_core::session::{BreakerAction, CallVerdict, GateDraft, Tripped};
 use abca_core::task::{Failure, FailureReason, GATE_PREVIEW_CHARS, InitialScope, limits};
 use abca_core::text::preview;
+use abca_core::workflow::Tier;
 use abca_core::{Millis, Timestamp};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::agent::{Judged, SoFar, main_argument};
 use super::hands::Hands;
 use super::host::Host;
+use super::mcp::Servers;
 use super::tools;
 
 impl Host {
@@ -24,31 +26,48 @@ impl Host {
             return self.broken(call, tripped, so_far.now);
         }
         if !self.allowed.contains(&call.name) {
-            let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
-            return Judged::refused(format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")));
+            return self.unknown(call);
         }
         // Nobody is to be asked about a call that cannot run.
-        if let Err(why) = tools::parse(call) {
+        let readable = match &self.servers {
+            Some(servers) if Servers::is_theirs(&call.name) => servers.check(call),
+            Some(_) | None => tools::parse(call).map(drop),
+        };
+        if let Err(why) = readable {
             return Judged::refused(why);
         }
         let request = self.request(call);
         let root = self.workspace.root_of_hands().to_string_lossy().into_owned();
         if let Some(rule) = self.settings.denying(&call.name, &request.input, &root) {
             let why = format!("the project's `.claude/settings.json` denies this call: `{}`", rule.as_str());
-            let told = PolicyDecisionEvent {
-                task_id: Some(self.task),
-                ..PolicyDecisionEvent::new(
-                    GuardStage::ToolCall,
-                    "project_settings",
-                    GuardOutcome::Denied,
-                    call.name.clone(),
-                    why.clone(),
-                )
-            };
+            let told = self.denied("project_settings", &call.name, why.clone());
             return Judged { told: vec![told], ..Judged::refused(why) };
         }
         let judged = self.policy.judge(&request, &PathsOfHands(self.workspace.hands())).await;
         self.settle(call, &request, judged, so_far)
+    }
+
+    /// What is not offered is not run. That a tool was asked for which this task has not got is told.
+    fn unknown(&self, call: &ToolCall) -> Judged {
+        let known: Vec<&str> = self.allowed.iter().map(String::as_str).collect();
+        let why = format!("there is no tool {}; there are: {}", excerpt(&call.name), known.join(", "));
+        let exists = Tier::Elevated.allows(&call.name);
+        let told = exists.then(|| {
+            let reason = match self.tier.allows(&call.name) {
+                true => format!("the workflow `{}` does not grant it", self.workflow),
+                false => format!("it is not in the tier `{}`", self.tier),
+            };
+            self.denied("tool_tier", &call.name, reason)
+        });
+        Judged { told: told.into_iter().collect(), ..Judged::refused(why) }
+    }
+
+    /// A guard's no to a call, as an event.
+    pub(super) fn denied(&self, guard: &str, subject: &str, reason: String) -> PolicyDecisionEvent {
+        PolicyDecisionEvent {
+            task_id: Some(self.task),
+            ..PolicyDecisionEvent::new(GuardStage::ToolCall, guard, GuardOutcome::Denied, subject, reason)
+        }
     }
 
     fn request(&self, call: &ToolCall) -> PolicyRequest {
@@ -147,7 +166,12 @@ impl Host {
     }
 
     fn preview(&self, call: &ToolCall) -> String {
-        preview(&self.screen.scrub(main_argument(call)).text, GATE_PREVIEW_CHARS)
+        let text = match (main_argument(call), &call.input) {
+            // What says most about a call of somebody else's tool is not known: all of it.
+            (_, ToolInput::Json(input)) if Servers::is_theirs(&call.name) => input.to_string(),
+            (said, _) => said.to_owned(),
+        };
+        preview(&self.screen.scrub(&text).text, GATE_PREVIEW_CHARS)
     }
 
     fn draft(&self, call: &ToolCall, request: &PolicyRequest, ask: &Ask, now: Timestamp) -> GateDraft {
@@ -199,6 +223,11 @@ impl PathResolver for PathsOfHands<'_> {
         })?;
         Ok(found.into_iter().map(|path| ResolvedPath { path, looked: true }).collect())
     }
+}
+
+/// A name that a model made up: as it is, but short.
+fn excerpt(name: &str) -> String {
+    format!("`{}`", preview(name, 100))
 }
 
 /// Rules, reasons and what they looked at, for the model.

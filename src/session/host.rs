@@ -8,6 +8,7 @@ use abca_core::policy::PolicyEngine;
 use abca_core::prompt::ProjectSettings;
 use abca_core::task::InitialScope;
 use abca_core::text::Screen;
+use abca_core::workflow::Tier;
 use abca_core::{Millis, TaskId};
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::agent::{Judged, SoFar, ToolHost, ToolRun};
 use super::gate::Patience;
 use super::hands::{ExecEnd, ExecRequest, HandsErrorKind};
+use super::mcp::{Called, Servers};
 use super::tools;
 use super::verify::{Shell, ShellRun};
 use super::workspace::Workspace;
@@ -36,11 +38,14 @@ pub(crate) struct Host {
     pub(crate) patience: Patience,
     /// What humans approved when the task was submitted.
     pub(crate) granted: Vec<InitialScope>,
-    /// Tools that the workflow grants.
+    /// The tier of tools, and the tools that it and the workflow grant.
+    pub(crate) tier: Tier,
     pub(crate) allowed: BTreeSet<String>,
     /// The project's own settings, as its base branch has them.
     pub(crate) settings: ProjectSettings,
     pub(crate) todos: tools::Todos,
+    /// The MCP servers, where the task has any.
+    pub(crate) servers: Option<Servers>,
 }
 
 impl Host {
@@ -60,7 +65,16 @@ impl ToolHost for Host {
     }
 
     async fn run(&mut self, call: &ToolCall, live: UnboundedSender<String>) -> ToolRun {
-        let refused = |why: String| ToolRun { content: vec![Content::text(why)], is_error: true };
+        if Servers::is_theirs(&call.name)
+            && let Some(servers) = &mut self.servers
+        {
+            let Called { content, is_error, mut told } = servers.call(call).await;
+            told.iter_mut().for_each(|event| event.task_id = Some(self.task));
+            // What comes next may be what it said.
+            self.tainted = true;
+            return ToolRun { content, is_error, told };
+        }
+        let refused = |why: String| ToolRun { content: vec![Content::text(why)], is_error: true, told: Vec::new() };
         let mut request = match tools::parse(call) {
             Ok(request) => request,
             Err(why) => return refused(why),
@@ -76,7 +90,7 @@ impl ToolHost for Host {
             let _nobody_looks = live.send(text);
         };
         match tools::run(&client, &request, &mut self.todos, on_output).await {
-            Ok(outcome) => ToolRun { content: outcome.content, is_error: outcome.is_error },
+            Ok(outcome) => ToolRun { content: outcome.content, is_error: outcome.is_error, told: Vec::new() },
             Err(error) if error.kind() == HandsErrorKind::Died => refused(format!(
                 "the tool server died while this call was running ({error}); it will be started anew. The call may or may \
                  not have taken effect: check before you repeat it."

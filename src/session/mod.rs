@@ -1,6 +1,8 @@
 //! A session: the brain that drives a model, and the hands that run its tools.
 
 pub mod hands;
+#[cfg_attr(not(feature = "mcp"), allow(dead_code, reason = "without the feature no server is reached"))]
+pub(crate) mod mcp;
 pub mod tools;
 
 mod agent;

@@ -8,6 +8,7 @@ use abca_core::compute::{SandboxMode, StartSession};
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
+use abca_core::mcp::McpSettings;
 use abca_core::model::ModelClient;
 use abca_core::policy::PolicyEngine;
 use abca_core::session::{Breaker, SessionState};
@@ -46,6 +47,8 @@ pub struct SessionParts {
     pub model_name: String,
     /// Its id with the provider.
     pub model_id: String,
+    /// MCP servers, for tasks whose tier of tools is `elevated`.
+    pub mcp: McpSettings,
     /// Judges tool calls.
     pub policy: Arc<dyn PolicyEngine>,
     /// The time.

@@ -158,6 +158,16 @@ impl Workspace {
         &self.hands
     }
 
+    /// What the hands stand behind.
+    pub(crate) const fn walls(&self) -> &Arc<Walled> {
+        &self.exec.walls
+    }
+
+    /// A file of the repository as it was where the work began: no change by the agent, or by what it works on, counts.
+    pub(crate) async fn file_at(&self, base: &str, path: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, GitError> {
+        self.bare.file(base, path, max_bytes).await
+    }
+
     /// Where the work tree is for the hands.
     pub(crate) fn root_of_hands(&self) -> &Path {
         &self.exec.walls.hands.root
@@ -262,8 +272,9 @@ pub(crate) fn git_failure(reason: FailureReason, error: &GitError) -> Failure {
 pub(crate) struct Walled {
     sandbox: Sandbox,
     hands: HandsConfig,
-    /// Ends with the walls.
-    _proxy: Option<Proxy>,
+    /// Ends with the walls; with its socket.
+    #[cfg_attr(not(feature = "mcp"), allow(dead_code, reason = "for MCP servers"))]
+    proxy: Option<(Proxy, PathBuf)>,
     furnishing: tokio::sync::Mutex<Option<tokio::task::JoinHandle<std::io::Result<()>>>>,
 }
 
@@ -294,9 +305,9 @@ impl Walled {
         let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };
         let env = tools.environment(&inner_tmp, limits.network);
         let path = env.get("PATH").cloned().unwrap_or_default();
-        let (proxy, egress) = match limits.network {
-            NetworkMode::Off | NetworkMode::Host => (None, None),
-            NetworkMode::Proxy => start_proxy(dir, gate).map(|(proxy, socket)| (Some(proxy), Some(socket)))?,
+        let proxy = match limits.network {
+            NetworkMode::Off | NetworkMode::Host => None,
+            NetworkMode::Proxy => Some(start_proxy(dir, gate)?),
         };
         let sandbox = Sandbox::prepare(SandboxSpec {
             work_tree: work_tree(dir),
@@ -306,7 +317,7 @@ impl Walled {
             toolchains: tools.paths,
             limits: limits.clone(),
             env: env.clone(),
-            egress,
+            egress: proxy.as_ref().map(|(_, socket)| socket.clone()),
             choice: Default::default(),
         })?;
         let mut hands = HandsConfig::new(sandbox.inside());
@@ -315,7 +326,7 @@ impl Walled {
         hands.path = path;
         hands.bridge = proxy.is_some().then(|| BridgeConfig { port: PROXY_PORT, socket: PathBuf::from(EGRESS_SOCKET) });
         hands.env = env.into_iter().filter(|(name, _)| name != "PATH" && name != "HOME").collect();
-        Ok(Self { sandbox, hands, _proxy: proxy, furnishing: tokio::sync::Mutex::new(Some(furnishing)) })
+        Ok(Self { sandbox, hands, proxy, furnishing: tokio::sync::Mutex::new(Some(furnishing)) })
     }
 
     /// Waits until the private home is furnished: before anything runs in it.
@@ -328,6 +339,29 @@ impl Walled {
             tracing::warn!(%error, "unpacked sources of crates are not at hand");
         }
         *furnishing = None;
+    }
+
+    /// Starts this program in a sandbox of its own, behind the same walls and under the same limits as the hands.
+    #[cfg_attr(not(feature = "mcp"), allow(dead_code, reason = "for MCP servers"))]
+    pub(crate) async fn spawn_own<const N: usize>(
+        &self,
+        argv: impl FnOnce(OsString) -> [OsString; N],
+        io: Io,
+    ) -> Result<Child, ComputeError> {
+        self.furnished().await;
+        self.sandbox.spawn(&argv(self.sandbox.executable().as_os_str().to_owned()), io).await
+    }
+
+    /// The bridge that the inside of a sandbox needs to reach the egress proxy.
+    #[cfg_attr(not(feature = "mcp"), allow(dead_code, reason = "for MCP servers"))]
+    pub(crate) const fn bridge(&self) -> Option<&BridgeConfig> {
+        self.hands.bridge.as_ref()
+    }
+
+    /// The egress proxy's socket, as this process sees it.
+    #[cfg_attr(not(feature = "mcp"), allow(dead_code, reason = "for MCP servers"))]
+    pub(crate) fn egress(&self) -> Option<&Path> {
+        self.proxy.as_ref().map(|(_, socket)| socket.as_path())
     }
 
     /// Which walls hold, for people and events.

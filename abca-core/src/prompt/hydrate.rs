@@ -6,7 +6,7 @@
 
 use crate::git::{Comment, Issue, RepoRef};
 use crate::id::TaskId;
-use crate::text::{clip_middle, estimate, preview, utf16_len, without_word};
+use crate::text::{clip_middle, estimate, preview, sanitize, utf16_len, without_word};
 
 /// The budget of a user prompt in estimated tokens (`behaviour.md` 5.3).
 pub const PROMPT_BUDGET_TOKENS: u32 = 100_000;
@@ -173,6 +173,12 @@ fn head(input: &HydrationInput) -> String {
     }
     out.push('\n');
     out
+}
+
+/// What a tool brought from outside, as the model may see it: sanitised, and between marks that it cannot imitate. `source`
+/// is the platform's own word for where it came from.
+pub fn from_outside(source: &str, text: &str) -> String {
+    outside(source, &defused(sanitize(text).trim()))
 }
 
 fn outside(source: &str, text: &str) -> String {

@@ -21,7 +21,9 @@ mod title;
 mod version;
 
 pub use deny::{DenyRule, InvalidRule};
-pub use hydrate::{Hydrated, HydrationInput, MEMORY_BUDGET_TOKENS, PROMPT_BUDGET_TOKENS, Trust, hydrate_with};
+pub use hydrate::{
+    Hydrated, HydrationInput, MEMORY_BUDGET_TOKENS, PROMPT_BUDGET_TOKENS, Trust, from_outside, hydrate_with,
+};
 pub use pr_body::{PullRequestText, TitleAndBody, pull_request_text, task_of};
 pub use project::{PROJECT_FILE_CHARS, PROJECT_FILES_CHARS};
 pub use settings::{ProjectSettings, SETTINGS_PATH, denied_tools};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Churn;
 use crate::id::SessionId;
+use crate::mcp::PinnedTool;
 use crate::model::{ModelReply, ToolResult};
 use crate::money::MicroUsd;
 use crate::task::{Failure, Gate, GateDecision, Verification};
@@ -102,6 +103,11 @@ pub enum LogEntry {
         base_sha: String,
         /// The task's branch.
         branch: String,
+    },
+    /// The tools of MCP servers, as they are for the rest of the task: what a server says later counts for nothing.
+    ToolsPinned {
+        /// The tools, in the order in which they are offered.
+        tools: Vec<PinnedTool>,
     },
     /// The conversation begins: everything that the prompt's hash covers.
     ConversationStarted {

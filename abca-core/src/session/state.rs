@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Approvals, LogEntry, LogRecord, StepName, StepStatus};
+use crate::mcp::PinnedTool;
 use crate::model::{Content, Message, ModelRequest, Role, StopReason, ToolCall, Usage};
 use crate::money::MicroUsd;
 use crate::task::{Failure, PullRequestRef, Verification};
@@ -44,6 +45,8 @@ pub struct SessionState {
     pub base: Option<(String, String)>,
     /// What baseline and verification found.
     pub verification: Vec<Verification>,
+    /// The tools of MCP servers that the conversation has.
+    pub pinned: Vec<PinnedTool>,
     /// The model, as `provider:id`; `None` until the conversation starts.
     pub model: Option<String>,
     /// Hash of the deterministic prompt.
@@ -104,6 +107,7 @@ impl Default for SessionState {
             step_ms: BTreeMap::new(),
             base: None,
             verification: Vec::new(),
+            pinned: Vec::new(),
             model: None,
             prompt_version: String::new(),
             request: ModelRequest {
@@ -181,6 +185,7 @@ impl SessionState {
             LogEntry::Cloned { base_branch, base_sha, .. } => {
                 self.base = Some((base_branch.clone(), base_sha.clone()));
             }
+            LogEntry::ToolsPinned { tools } => self.pinned.clone_from(tools),
             LogEntry::ConversationStarted { model, system, user_prompt, prompt_version } => {
                 self.model = Some(model.clone());
                 self.prompt_version.clone_from(prompt_version);

@@ -5,6 +5,7 @@ use super::{Attachment, ChannelSource, NewTask};
 use crate::id::IdempotencyKey;
 use crate::money::MicroUsd;
 use crate::session::BreakerLimits;
+use crate::workflow::Tier;
 
 /// Writing a submission. Nothing is checked here: what cannot be a value is kept, and [`super::accept`] refuses it.
 impl NewTask {
@@ -116,6 +117,13 @@ impl NewTask {
     #[must_use]
     pub fn approval_timeout_s(mut self, seconds: u32) -> Self {
         self.approval_timeout_s = Some(seconds);
+        self
+    }
+
+    /// The tier of tools, within what the repository and the platform allow.
+    #[must_use]
+    pub fn tools(mut self, tier: Tier) -> Self {
+        self.tools = Some(tier);
         self
     }
 

@@ -36,4 +36,4 @@ pub use snapshot::{
 pub use spec::{Attachment, ChannelSource, NewTask, ResolvedLimits, TaskSpec, limits};
 pub use status::{Cause, TRANSITIONS, TaskStatus, Transition};
 pub use submit::{COMMAND_BYTES, SubmitError, SubmitErrorCode, accept};
-pub(crate) use submit::{check_command, check_model_name};
+pub(crate) use submit::{check_command, check_model_name, write_canonical};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::limits;
+use crate::mcp::tool_of;
 use crate::workflow::excerpt;
 
 /// What a human approves before the task starts.
@@ -67,8 +68,12 @@ impl FromStr for InitialScope {
                     "is not a scope: write all_session, tool_type:, tool_group:, bash_pattern:, write_path: or rule:",
                 ),
             },
-            Some(("tool_type", tool)) if TOOLS.contains(&tool) => Ok(Self::ToolType(tool.to_owned())),
-            Some(("tool_type", _)) => Err("names no tool: use Bash, Read, Write, Edit, Glob, Grep, WebFetch or Task"),
+            Some(("tool_type", tool)) if TOOLS.contains(&tool) || tool_of(tool).is_some() => {
+                Ok(Self::ToolType(tool.to_owned()))
+            }
+            Some(("tool_type", _)) => {
+                Err("names no tool: use Bash, Read, Write, Edit, Glob, Grep, WebFetch, Task or mcp__server__tool")
+            }
             Some(("tool_group", "file_write")) => Ok(Self::FileWrite),
             Some(("tool_group", _)) => Err("names no group: use file_write"),
             Some(("bash_pattern", glob)) => pattern(glob).map(Self::BashPattern),

@@ -11,6 +11,7 @@ use crate::money::MicroUsd;
 use crate::session::BreakerLimits;
 use crate::text::ScreenConfig;
 use crate::time::Millis;
+use crate::workflow::Tier;
 
 /// Every limit on a submission, with the reference's numbers (`behaviour.md` 3.3, 3.6).
 pub mod limits {
@@ -123,6 +124,9 @@ pub struct NewTask {
     /// Scopes approved in advance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initial_approvals: Vec<String>,
+    /// The tier of tools. Default: the repository's, else the workflow's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Tier>,
     /// The circuit breaker of the session; default: the repository's, else the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerLimits>,
@@ -184,6 +188,9 @@ pub struct TaskSpec {
     pub trace: bool,
     /// Whether the workflow may change nothing.
     pub read_only: bool,
+    /// The tier of tools: what is not in it is neither offered nor run.
+    #[serde(default = "crate::workflow::standard")]
+    pub tools: Tier,
     /// Text added to the system prompt by the repository's blueprint.
     pub system_prompt_overrides: Option<String>,
     /// Hosts that the hands may reach on top of the platform's, from the repository's blueprint.

@@ -15,7 +15,7 @@ use crate::money::MicroUsd;
 use crate::names::check_branch;
 use crate::store::Submit;
 use crate::time::Timestamp;
-use crate::workflow::{ResolveError, SuppliedInputs, Workflow, excerpt, resolve};
+use crate::workflow::{ResolveError, SuppliedInputs, Tier, Workflow, excerpt, resolve};
 
 /// Longest build, test or lint command, in bytes.
 pub const COMMAND_BYTES: usize = 8_192;
@@ -115,6 +115,7 @@ pub fn accept(
     check_commands(&new)?;
     check_attachments(&new.attachments)?;
     check_approvals(&new)?;
+    let tools = resolve_tools(&new, blueprint, workflow, platform)?;
     check_deferred(&new, "idempotency_key")?;
 
     let payload_hash = payload_hash(&new)?;
@@ -135,6 +136,7 @@ pub fn accept(
         base_branch: of_repo(new.base_branch, |b| &b.base_branch),
         trace: new.trace,
         read_only: workflow.read_only,
+        tools,
         system_prompt_overrides: blueprint.and_then(|b| b.system_prompt_overrides.clone()),
         egress_allowlist: blueprint.map(|b| b.egress_allowlist.clone()).unwrap_or_default(),
         cedar_policies: blueprint.map(|b| b.cedar_policies.clone()).unwrap_or_default(),
@@ -197,6 +199,31 @@ fn resolve_model(
             Err(SubmitError::invalid("model", message))
         }
         found => Ok(found.cloned()),
+    }
+}
+
+/// Task, then repository, then workflow; the repository's is a ceiling for the task, the platform's for everybody.
+fn resolve_tools(
+    new: &NewTask,
+    blueprint: Option<&Blueprint>,
+    workflow: &Workflow,
+    platform: &PlatformDefaults,
+) -> Result<Tier, SubmitError> {
+    let of_repo = blueprint.and_then(|b| b.tools);
+    let ceiling = match of_repo {
+        Some(tier) if tier.is_within(platform.max_tools) => tier,
+        Some(_) | None => platform.max_tools,
+    };
+    match new.tools {
+        Some(wanted) if !wanted.is_within(ceiling) => {
+            let message = format!("`tools` is `{wanted}` and at most `{ceiling}` is allowed here: ask for less");
+            Err(SubmitError::invalid("tools", message))
+        }
+        Some(wanted) => Ok(wanted),
+        None => {
+            let usual = of_repo.unwrap_or(workflow.agent_config.tier);
+            Ok(if usual.is_within(ceiling) { usual } else { ceiling })
+        }
     }
 }
 
@@ -390,7 +417,7 @@ fn payload_hash(new: &NewTask) -> Result<String, SubmitError> {
 }
 
 /// Keys are sorted here, because the order of serde_json's map depends on a feature that any crate may switch on.
-fn write_canonical(value: &Value, out: &mut String) {
+pub(crate) fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(object) => {
             let sorted: std::collections::BTreeMap<_, _> = object.iter().collect();

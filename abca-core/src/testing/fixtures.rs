@@ -59,6 +59,7 @@ pub fn spec() -> TaskSpec {
         base_branch: None,
         trace: false,
         read_only: false,
+        tools: crate::workflow::Tier::Standard,
         system_prompt_overrides: None,
         egress_allowlist: Vec::new(),
         cedar_policies: Vec::new(),

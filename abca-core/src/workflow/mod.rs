@@ -11,6 +11,7 @@ mod prompt;
 mod registry;
 mod rules;
 mod schema;
+mod tier;
 
 use std::fmt;
 
@@ -28,6 +29,8 @@ pub use names::{
 };
 pub use prompt::{PromptError, render};
 pub use registry::{ResolveError, WorkflowRef, check_lineages, resolve, shipped};
+pub use tier::MCP_PREFIX;
+pub(crate) use tier::standard;
 
 /// The first line of an agent's last message when it asks the user instead of changing anything.
 pub const NEEDS_INPUT_MARKER: &str = "[[ABCA_NEEDS_INPUT]]";

@@ -6,6 +6,7 @@ use abca_core::blueprint::{Blueprint, PlatformDefaults};
 use abca_core::event::{EventType, NewEvent};
 use abca_core::store::Submit;
 use abca_core::task::{Attachment, NewTask, SubmitError, SubmitErrorCode as Code, TaskStatus, accept};
+use abca_core::workflow::Tier;
 use abca_core::{MicroUsd, TaskId, Timestamp, UserId};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -296,6 +297,27 @@ fn settings_of_the_repository_fill_what_the_task_leaves_open() {
     assert_eq!(unknown.code.as_str(), "REPO_NOT_ONBOARDED");
     let known = submit_with(NewTask::new("acme/y", "fix it"), Some(&Blueprint::default()), &strict).unwrap();
     assert_eq!(known.task.spec.model.as_deref(), Some("anthropic:a"));
+}
+
+#[test]
+fn the_tier_of_tools_is_the_tasks_within_what_repository_and_platform_allow() {
+    let tier = |task: Option<Tier>, repo: &str, of: &str| {
+        let new = NewTask::new("acme/x", "fix it");
+        let new = task.map_or(new.clone(), |tier| new.tools(tier));
+        let done = submit_with(new, Some(&blueprint(repo)), &platform(of));
+        done.map(|done| done.task.spec.tools.as_str()).map_err(|e| e.message)
+    };
+    let standard = Ok("standard");
+    assert_eq!(tier(None, "{}", "{}"), standard, "the workflow's");
+    assert_eq!(tier(Some(Tier::Elevated), "{}", "{}"), Ok("elevated"));
+    assert_eq!(tier(Some(Tier::ReadOnly), r#"{"tools":"elevated"}"#, "{}"), Ok("read-only"));
+    assert_eq!(tier(None, r#"{"tools":"elevated"}"#, "{}"), Ok("elevated"));
+    assert_eq!(tier(None, r#"{"tools":"elevated"}"#, r#"{"max_tools":"standard"}"#), standard);
+    assert_eq!(tier(None, "{}", r#"{"max_tools":"read-only"}"#), Ok("read-only"));
+    for (repo, of) in [(r#"{"tools":"standard"}"#, "{}"), (r#"{"tools":"elevated"}"#, r#"{"max_tools":"standard"}"#)] {
+        let refused = tier(Some(Tier::Elevated), repo, of).unwrap_err();
+        assert_eq!(refused, "`tools` is `elevated` and at most `standard` is allowed here: ask for less");
+    }
 }
 
 #[test]

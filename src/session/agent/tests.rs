@@ -76,6 +76,7 @@ fn name(entry: &LogEntry) -> &'static str {
         LogEntry::ConversationStarted { .. } => "prompt",
         LogEntry::ModelReserved { .. } => "reserved",
         LogEntry::ReservedAhead { .. } => "ahead",
+        LogEntry::ToolsPinned { .. } => "pinned",
         LogEntry::AheadReleased { .. } => "released",
         LogEntry::ModelReplied { .. } => "answer",
         LogEntry::ToolStarted { .. } => "begun",
@@ -147,7 +148,7 @@ impl ToolHost for Tool {
         }
         tokio::time::sleep(self.takes).await;
         tell(&self.story, format!("tool {} ended", call.id));
-        ToolRun { content: vec![Content::text("ok")], is_error: false }
+        ToolRun { content: vec![Content::text("ok")], is_error: false, told: Vec::new() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod checks;
 mod finish;
+mod servers;
 mod steps;
 
 use std::collections::BTreeSet;
@@ -231,8 +232,14 @@ impl Pipeline {
         }
     }
 
+    /// The tools that both the workflow and the task's tier grant.
+    fn granted(&self, workflow: &Workflow) -> Vec<String> {
+        let tier = self.task.spec.tools;
+        workflow.agent_config.allowed_tools.iter().filter(|tool| tier.allows(tool)).cloned().collect()
+    }
+
     async fn host(&self, workspace: &Arc<Workspace>, workflow: &Workflow) -> Result<Host, Break> {
-        let granted = tools::offered(&workflow.agent_config.allowed_tools);
+        let granted = tools::offered(&self.granted(workflow));
         let settings = match &self.state.base {
             Some((_, base)) => workspace.project_settings(base).await.map_err(|e| git_break(&e))?,
             None => prompt::ProjectSettings::default(),
@@ -247,6 +254,7 @@ impl Pipeline {
             branch: self.task.prepared.as_ref().map(|p| p.branch.clone()).unwrap_or_default(),
             base_branch: self.task.prepared.as_ref().map(|p| p.base_branch.clone()).unwrap_or_default(),
             read_only: self.task.spec.read_only,
+            tier: self.task.spec.tools,
             patience: Patience {
                 approval: self.task.spec.limits.approval_timeout_ms,
                 until: self
@@ -257,10 +265,12 @@ impl Pipeline {
             },
             // Each was checked when the task was submitted.
             granted: self.task.spec.initial_approvals.iter().filter_map(|s| s.parse().ok()).collect(),
-            tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description")),
+            tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description"))
+                || servers::were_called(&self.state),
             allowed: granted.into_iter().collect::<BTreeSet<String>>(),
             settings,
             todos: tools::Todos::default(),
+            servers: None,
         })
     }
 
@@ -273,7 +283,8 @@ impl Pipeline {
 
     async fn agent(&mut self, host: &mut Host, workflow: &Workflow, prepared: &Prepared) -> Result<(), Break> {
         let begun = self.journal.now();
-        let specs = tools::specs(&workflow.agent_config.allowed_tools, self.network());
+        let mut specs = tools::specs(&self.granted(workflow), self.network());
+        let missing = self.servers(host, &mut specs).await?;
         let prompt = if self.state.model.is_none() {
             self.keep(LogEntry::StepStarted { step: StepName::HydrateContext });
             let files = async {
@@ -286,7 +297,8 @@ impl Pipeline {
             let files = files.map_err(|e| failed(FailureReason::Infrastructure, &e.to_string()))?;
             let files: Vec<(String, String)> =
                 files.into_iter().map(|f| (f.path, String::from_utf8_lossy(&f.bytes).into_owned())).collect();
-            let built = self.prompt(workflow, prepared, &files, &specs)?;
+            let mut built = self.prompt(workflow, prepared, &files, &specs)?;
+            built.user.push_str(&missing);
             let detail = format!("{} project files, prompt version {}", files.len(), built.version);
             self.end_step(StepName::HydrateContext, StepStatus::Succeeded, begun, &detail);
             built
@@ -334,6 +346,10 @@ impl Pipeline {
         };
         let ended = looping.run(prompt).await;
         self.state = looping.machine.state().clone();
+        // Before anything of the work is looked at: nobody is to change it from now on.
+        if let Some(mut servers) = host.servers.take() {
+            servers.stop().await;
+        }
         match ended? {
             LoopEnd::Stopped => Err(Break::Stopped),
             LoopEnd::Ended(end) => {

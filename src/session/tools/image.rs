@@ -30,3 +30,11 @@ pub(super) fn content(claimed: &str, bytes: &[u8]) -> Option<Content> {
     }
     Some(Content::Image { media_type: claimed.to_owned(), data: STANDARD.encode(bytes) })
 }
+
+/// The same of an image in base64.
+pub(crate) fn of_base64(claimed: &str, base64: &str) -> Option<Content> {
+    if base64.len() > MAX_IMAGE_BASE64_BYTES {
+        return None;
+    }
+    content(claimed, &STANDARD.decode(base64).ok()?)
+}

@@ -21,6 +21,7 @@ mod todo;
 mod walk;
 mod write;
 
+pub(crate) use image::of_base64 as image_of;
 pub use parse::{parse, parse_allowed};
 pub(crate) use path::Place;
 pub use request::{

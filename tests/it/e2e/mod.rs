@@ -5,6 +5,7 @@ mod contents;
 mod demo;
 mod egress;
 mod input;
+mod mcp;
 mod operate;
 mod place;
 mod repositories;

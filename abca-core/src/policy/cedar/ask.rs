@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::mcp;
+use crate::mcp::tool_of;
 use crate::policy::facts::{Facts, PathUse, Use};
 use crate::policy::shell::{Limits, Problem, analyse};
 use crate::policy::{PathResolver, PolicyError, PolicyErrorKind, PolicyRequest, ResolvedPath};
@@ -83,7 +85,13 @@ pub(super) async fn questions(request: &PolicyRequest, paths: &dyn PathResolver)
         "Write" | "Edit" => files(request, named(Use::Write, "file_path"), paths, &mut out).await?,
         "Read" => files(request, named(Use::Read, "file_path"), paths, &mut out).await?,
         "Glob" | "Grep" => files(request, named(Use::Read, "path"), paths, &mut out).await?,
-        _ => {}
+        name => {
+            if let Some((server, tool)) = tool_of(name) {
+                let called = mcp::Arguments::of(&request.input);
+                out.asked.push(called.question(server, tool, &request.input));
+                files(request, called.files(), paths, &mut out).await?;
+            }
+        }
     }
     let mut seen = BTreeSet::new();
     out.asked.retain(|q| seen.insert(q.clone()));

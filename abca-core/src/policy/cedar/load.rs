@@ -263,8 +263,8 @@ fn attributes(policy: &Policy) -> Vec<String> {
 }
 
 /// Actions of the schema.
-pub(super) const ACTIONS: [&str; 7] =
-    ["invoke_tool", "read_file", "write_file", "delete_file", "execute_bash", "connect", "push_ref"];
+pub(super) const ACTIONS: [&str; 8] =
+    ["invoke_tool", "call_mcp", "read_file", "write_file", "delete_file", "execute_bash", "connect", "push_ref"];
 
 /// A set for each action, of the policies that can apply to it: the others would only take time.
 fn by_action(policies: &[Policy]) -> Result<BTreeMap<String, PolicySet>, PolicyError> {

@@ -10,6 +10,7 @@
 
 mod ask;
 mod load;
+mod mcp;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -66,7 +67,7 @@ impl CedarPolicy {
         let loaded = load::load(settings)?;
         let internal = |e: &dyn std::fmt::Display| load::refused("schema", e);
         let mut types = BTreeMap::new();
-        for name in ["TaskAgent", "Tool", "File", "BashCommand", "Host", "Ref", "Action"] {
+        for name in ["TaskAgent", "Tool", "File", "BashCommand", "Host", "Ref", "McpTool", "Action"] {
             let full = EntityTypeName::from_str(&format!("Agent::{name}")).map_err(|e| internal(&e))?;
             types.insert(name, full);
         }

@@ -4,6 +4,7 @@ mod evasions;
 mod innocent;
 mod like_bash;
 mod load;
+mod mcp;
 mod parity;
 mod properties;
 
