@@ -9,6 +9,7 @@ mod gates;
 mod in_the_way;
 mod lives;
 mod server;
+mod servers;
 mod session_killed;
 mod settings;
 mod setup;

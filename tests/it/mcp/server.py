@@ -33,6 +33,11 @@ def result(text):
 def called(name, arguments):
     global calls
     calls += 1
+    if how == "waits":
+        with open("ran.log", "a") as log:
+            log.write(arguments["text"] + "\n")
+        while not os.path.exists("go"):
+            time.sleep(0.01)
     if how == "hangs":
         time.sleep(3600)
     if how == "floods":
