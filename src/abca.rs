@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use abca_core::blueprint::{Blueprint, PlatformDefaults};
 use abca_core::git::RepoRef;
-use abca_core::store::{ListQuery, SlotUsage, SubmitOutcome, TaskStore};
+use abca_core::store::{ListQuery, SlotUsage, Submit, SubmitOutcome, TaskStore};
 use abca_core::task::{NewTask, Task, accept};
-use abca_core::{Clock, IdSource, TaskId, UserId};
+use abca_core::{Clock, IdSource, TaskId, Timestamp, UserId};
 
 use crate::builder::Builder;
 use crate::error::{Error, ErrorKind};
+use crate::guardrail::Guard;
 use crate::handle::TaskHandle;
 use crate::link::{LinkSecret, LinkServer};
 use crate::orchestrator::{Bell, Drained, Worker};
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) platform: PlatformDefaults,
     pub(crate) repositories: BTreeMap<RepoRef, Blueprint>,
     pub(crate) secret: LinkSecret,
+    pub(crate) guard: Guard,
     pub(crate) state: Option<StateDir>,
     pub(crate) worker: Option<Worker>,
     pub(crate) server: Option<LinkServer>,
@@ -78,7 +80,8 @@ impl Abca {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] with the field, the limit and what to do; [`ErrorKind::Conflict`] when the idempotency key
-    /// came before with another payload; [`ErrorKind::Unavailable`] when the store does not answer.
+    /// came before with another payload; [`ErrorKind::Blocked`] when the guardrail does not let it through;
+    /// [`ErrorKind::Unavailable`] when the store or the guardrail does not answer.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the task submitted or not; with an idempotency key a repeat finds out.
@@ -92,13 +95,8 @@ impl Abca {
     /// As [`Self::submit`].
     pub async fn submit_as(&self, user: &UserId, task: NewTask) -> Result<TaskHandle, Error> {
         let inner = &self.inner;
-        let now = inner.clock.now();
-        let id = TaskId::from_parts(now, inner.ids.random());
-        // One that is no repository is refused by `accept`.
-        let repo = task.repo.as_deref().and_then(|repo| repo.parse().ok());
-        let blueprint = repo.and_then(|repo: RepoRef| inner.repositories.get(&repo));
-        let submit = accept(task, user, id, now, blueprint, &inner.platform)
-            .map_err(|e| Error::new(ErrorKind::Invalid, e.message.clone()).with_source(e))?;
+        let submit = self.accepted(user, task).await?;
+        let id = submit.task.id;
         let ring = inner.bell.task(id);
         // The id makes a repeat of this very call the same task, also without an idempotency key.
         let mut tries = 0;
@@ -122,6 +120,31 @@ impl Abca {
             }
             None => Err(Error::new(ErrorKind::Internal, "the store gave no answer")),
         }
+    }
+
+    /// Checks a submission, and lets the guardrail judge it.
+    async fn accepted(&self, user: &UserId, task: NewTask) -> Result<Submit, Error> {
+        let inner = &self.inner;
+        // One that is no repository is refused by `accept`.
+        let repo = task.repo.as_deref().and_then(|repo| repo.parse().ok());
+        let blueprint = repo.and_then(|repo: RepoRef| inner.repositories.get(&repo));
+        let checked = |task: NewTask, id: TaskId, now: Timestamp| {
+            accept(task, user, id, now, blueprint, &inner.platform)
+                .map_err(|e| Error::new(ErrorKind::Invalid, e.message.clone()).with_source(e))
+        };
+        let now = inner.clock.now();
+        let id = TaskId::from_parts(now, inner.ids.random());
+        if inner.guard.is_off() {
+            return checked(task, id, now);
+        }
+        // Before the guardrail, which may cost time and money; and the hash that a repeat is known by is that of the words as
+        // they came.
+        let payload_hash = checked(task.clone(), id, now)?.payload_hash;
+        let (task, decision) = inner.guard.submission(task, id).await?;
+        let now = inner.clock.now();
+        let mut submit = Submit { payload_hash, ..checked(task, id, now)? };
+        submit.events.extend(decision.map(|d| d.into_event(inner.guard.screen(), now)));
+        Ok(submit)
     }
 
     /// The handle of a task that was submitted before, by whatever process. Whether it exists shows at its first use.

@@ -64,14 +64,18 @@ impl TaskHandle {
     /// Denies what the task waits for. The agent is told the reason, goes on, and is not to try the same in another way.
     ///
     /// # Errors
-    /// As [`Self::approve`]; [`ErrorKind::Invalid`] for a reason of more than 2 000 characters.
+    /// As [`Self::approve`]; [`ErrorKind::Invalid`] for a reason of more than 2 000 characters; [`ErrorKind::Blocked`] when the
+    /// guardrail, which judges it like a nudge, does not let it through.
     pub async fn deny(&self, request: Option<&str>, reason: Option<&str>, by: &str) -> Result<Gate, Error> {
         let chars = reason.map_or(0, |r| r.chars().count());
         if chars > GATE_REASON_CHARS {
             let text = format!("a reason has at most {GATE_REASON_CHARS} characters; this one has {chars}");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        let reason = reason.map(str::trim).filter(|r| !r.is_empty()).map(str::to_owned);
+        let reason = match reason.map(str::trim).filter(|r| !r.is_empty()) {
+            Some(reason) => Some(self.inner().guard.said(self.id(), "reason", reason).await?),
+            None => None,
+        };
         self.decide(request, GateDecision::deny(name(by), reason)).await
     }
 

@@ -9,11 +9,12 @@ use abca_compute::SessionRunner;
 use abca_core::blueprint::{Blueprint, PlatformDefaults};
 use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits};
 use abca_core::git::{GitProvider, RepoRef};
+use abca_core::guardrail::{DecisionSink, Guardrail};
 use abca_core::id::WorkerId;
 use abca_core::link::SessionLink;
 use abca_core::mcp::McpSettings;
 use abca_core::model::ModelClient;
-use abca_core::policy::{PolicyEngine, PolicySettings};
+use abca_core::policy::{PolicyDecisionEvent, PolicyEngine, PolicySettings};
 use abca_core::store::TaskStore;
 use abca_core::task::Caps;
 use abca_core::{Clock, IdSource, UserId};
@@ -23,6 +24,7 @@ use crate::abca::{Abca, Inner};
 use crate::clock::{OsRandom, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::forge::ForgeSettings;
+use crate::guardrail::{Guard, GuardrailSettings};
 use crate::link::{LinkSecret, LinkServer, StoreLink};
 use crate::models::ModelSettings;
 use crate::orchestrator::{
@@ -90,6 +92,9 @@ pub struct Builder {
     policy: Option<Arc<dyn PolicyEngine>>,
     policies: PolicySettings,
     mcp: McpSettings,
+    guardrail: Option<Arc<dyn Guardrail>>,
+    guardrails: GuardrailSettings,
+    told: Option<DecisionSink>,
     worker: Option<bool>,
     worker_config: WorkerConfig,
 }
@@ -196,6 +201,30 @@ impl Builder {
     #[must_use]
     pub fn mcp(mut self, mcp: McpSettings) -> Self {
         self.mcp = mcp;
+        self
+    }
+
+    /// Judges text before it comes in: submissions, prompts, nudges. Default: what [`Self::guardrails`] says. It stands in this
+    /// process; others on the same store have their own.
+    #[must_use]
+    pub fn guardrail(mut self, guardrail: Arc<dyn Guardrail>) -> Self {
+        self.guardrail = Some(guardrail);
+        self
+    }
+
+    /// Which of the built-in guardrails. Default: the local one. One given to [`Self::guardrail`] counts before them.
+    #[must_use]
+    pub fn guardrails(mut self, settings: GuardrailSettings) -> Self {
+        self.guardrails = settings;
+        self
+    }
+
+    /// Is told every decision of the guardrail of this process that is no plain yes, without secrets: those about
+    /// refused submissions too, which have no task whose events could tell them. Called where the decision is made, so it
+    /// must not block.
+    #[must_use]
+    pub fn on_decision(mut self, told: impl Fn(PolicyDecisionEvent) + Send + Sync + 'static) -> Self {
+        self.told = Some(Arc::new(told));
         self
     }
 
@@ -331,6 +360,14 @@ impl Builder {
         let clock: Arc<dyn Clock> = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let ids: Arc<dyn IdSource> = self.ids.unwrap_or_else(|| Arc::new(OsRandom));
         let state = self.state_dir.map(StateDir::open).transpose()?;
+        let guardrail = match self.guardrail {
+            Some(own) => Some(own),
+            None => {
+                let handed_out = self.models.secrets().into_values().chain(self.secrets.values().cloned());
+                self.guardrails.connect(handed_out, ids.clone()).await?
+            }
+        };
+        let guard = Guard::over(guardrail).telling(self.told);
         let bell = Bell::default();
         let store = match (self.store, self.store_url) {
             (Some(store), _) => store,
@@ -352,6 +389,7 @@ impl Builder {
             platform: self.platform,
             repositories: self.repositories,
             secret: secret.clone(),
+            guard: guard.clone(),
             state: state.clone(),
             worker: None,
             server: None,
@@ -437,7 +475,7 @@ impl Builder {
                 let retention = config.retention;
                 Sweeper { work_root, session_root, retention, store, compute, backend, clock }.start()
             });
-            let parts = WorkerParts { store, bell, compute, preparer, launcher, clock, ids };
+            let parts = WorkerParts { store, bell, compute, preparer, guard, launcher, clock, ids };
             config.roster = config.roster.or_else(|| state.as_ref().map(StateDir::roster_dir));
             inner.worker = Some(Worker::start(parts, config)?);
         }

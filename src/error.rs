@@ -3,6 +3,7 @@
 use std::fmt;
 
 use abca_core::BoxError;
+use abca_core::policy::PolicyDecisionEvent;
 use abca_core::store::{StoreError, StoreErrorKind};
 
 /// What callers branch on.
@@ -13,6 +14,8 @@ pub enum ErrorKind {
     Invalid,
     /// No such task.
     NotFound,
+    /// A guardrail does not let the text through; the message says why, and [`Error::decision`] in a form for programs.
+    Blocked,
     /// The same idempotency key came before with another payload.
     Conflict,
     /// The task has ended, so this cannot be done with it any more.
@@ -39,6 +42,7 @@ impl ErrorKind {
         match self {
             Self::Invalid => "invalid",
             Self::NotFound => "not found",
+            Self::Blocked => "blocked by a guardrail",
             Self::Conflict => "conflict",
             Self::Ended => "ended",
             Self::NotAwaiting => "not awaiting an answer",
@@ -58,12 +62,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<BoxError>,
+    decision: Option<Box<PolicyDecisionEvent>>,
 }
 
 impl Error {
     /// An error of a kind. The message is lower-case, without a period and without secrets.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, decision: None }
     }
 
     /// Adds the cause.
@@ -71,6 +76,18 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Adds what a guard decided.
+    #[must_use]
+    pub fn with_decision(mut self, decision: PolicyDecisionEvent) -> Self {
+        self.decision = Some(Box::new(decision));
+        self
+    }
+
+    /// What a guard decided, when that is why: for a refused submission there is no task whose events could tell it.
+    pub fn decision(&self) -> Option<&PolicyDecisionEvent> {
+        self.decision.as_deref()
     }
 
     /// What callers branch on.

@@ -152,7 +152,8 @@ impl TaskHandle {
     /// Says something to the running agent; it hears it between two turns.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] unless the text has 1 to 2 000 characters; [`ErrorKind::Ended`] when the task has ended;
+    /// [`ErrorKind::Invalid`] unless the text has 1 to 2 000 characters; [`ErrorKind::Blocked`] when the guardrail does not
+    /// let it through; [`ErrorKind::Ended`] when the task has ended;
     /// [`ErrorKind::Full`] while [`NUDGES_PENDING`] of its nudges wait to be heard.
     pub async fn nudge(&self, message: &str) -> Result<(), Error> {
         let chars = message.chars().count();
@@ -161,8 +162,9 @@ impl TaskHandle {
                 format!("a nudge has 1 to {NUDGE_CHARS} characters that are not all blank; this one has {chars}");
             return Err(Error::new(ErrorKind::Invalid, text));
         }
+        let message = self.abca.guard.said(self.id, "nudge", message).await?;
         let id = signal_id(&format!("nudge/{:032x}", self.abca.ids.random()))?;
-        match self.signal(id, SignalKind::Nudge { message: message.to_owned() }).await? {
+        match self.signal(id, SignalKind::Nudge { message }).await? {
             SignalOutcome::Accepted | SignalOutcome::Duplicate => Ok(()),
             SignalOutcome::Terminal(status) => {
                 Err(Error::new(ErrorKind::Ended, format!("task `{}` has ended: {status}", self.id)))

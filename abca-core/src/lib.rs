@@ -11,6 +11,7 @@
 //! | [`session`] | the session log and the agent loop as a sans-IO machine |
 //! | [`workflow`] | kinds of task as data, with their cross-field rules |
 //! | [`store`], [`compute`], [`git`], [`model`], [`memory`], [`policy`] | the six core traits |
+//! | [`guardrail`] | may this text come in: at submission, hydration, nudge and memory write |
 //! | [`egress`] | hosts, addresses and the allow-list of the hands' way out |
 //! | [`mcp`] | MCP servers: their configuration, and what of their tools a model may see |
 //! | [`link`] | what a session may say to the platform |
@@ -24,6 +25,7 @@ pub mod egress;
 pub mod error;
 pub mod event;
 pub mod git;
+pub mod guardrail;
 pub mod id;
 pub mod link;
 pub mod mcp;

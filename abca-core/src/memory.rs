@@ -17,6 +17,8 @@ adapter_error! {
         Unavailable = "unavailable", true;
         /// The actor, kind or text is not acceptable.
         Invalid = "invalid", false;
+        /// A guardrail did not let the text through.
+        Blocked = "blocked by a guardrail", false;
     }
 }
 
@@ -63,6 +65,8 @@ pub struct RecallQuery {
 /// # Contract
 /// * `remember` is idempotent per `(actor, kind, content_sha256)`.
 /// * A failure never fails a task.
+///
+/// Whoever writes to one goes through [`GuardedMemory`](crate::guardrail::GuardedMemory).
 #[async_trait]
 pub trait MemoryStore: fmt::Debug + Send + Sync + 'static {
     /// Short lower-case name for logs.

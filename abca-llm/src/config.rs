@@ -223,3 +223,64 @@ impl BedrockConfig {
         self
     }
 }
+
+/// A guardrail of Amazon Bedrock, applied without a model (`ApplyGuardrail`).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BedrockGuardrailConfig {
+    /// The guardrail's id, or its ARN.
+    pub id: String,
+    /// Its version: a number, or `DRAFT`.
+    pub version: String,
+    /// Where it is, and how to be let in. Of its timeouts `idle_timeout` is the longest wait for one answer.
+    pub bedrock: BedrockConfig,
+    /// Most characters of one call. Default 24 000: the quota of most accounts is 25 text units of 1 000 characters
+    /// a call and a second. A call that is refused as too large is made smaller, so a smaller quota costs time only.
+    pub piece_chars: usize,
+    /// Characters that two neighbouring pieces of a text share, so that nothing of that length is missed where a text is
+    /// cut. Default 1 000.
+    pub overlap_chars: usize,
+    /// Longest time for one check, all pieces and repeats together. Default 60 s.
+    pub deadline: Duration,
+    /// The wait before the second call for a piece; it doubles, up to 8 s. Default 500 ms.
+    pub first_wait: Duration,
+    /// Most calls for one piece. Default 6.
+    pub attempts: u32,
+}
+
+impl BedrockGuardrailConfig {
+    /// A guardrail with the usual settings; the region and the credentials come from the usual chain of AWS.
+    pub fn new(id: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            version: version.into(),
+            bedrock: BedrockConfig { idle_timeout: Duration::from_secs(20), ..BedrockConfig::default() },
+            piece_chars: 24_000,
+            overlap_chars: 1_000,
+            deadline: Duration::from_secs(60),
+            first_wait: Duration::from_millis(500),
+            attempts: 6,
+        }
+    }
+
+    /// Another place, or other credentials.
+    #[must_use]
+    pub fn bedrock(mut self, bedrock: BedrockConfig) -> Self {
+        self.bedrock = bedrock;
+        self
+    }
+
+    /// Another deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Another size of pieces, with what neighbours share.
+    #[must_use]
+    pub fn pieces(mut self, piece_chars: usize, overlap_chars: usize) -> Self {
+        (self.piece_chars, self.overlap_chars) = (piece_chars, overlap_chars);
+        self
+    }
+}

@@ -5,6 +5,7 @@
 //! | [`Anthropic`] | `anthropic` | the Messages API |
 //! | [`OpenAi`] | `openai` | chat completions: OpenAI, Azure, vLLM, llama.cpp, Ollama, gateways |
 //! | [`Bedrock`] | `bedrock` | Converse, through the AWS SDK |
+//! | [`BedrockGuardrail`] | `bedrock` | ApplyGuardrail: text in pieces, images |
 //! | [`Replay`], [`Recorder`] | – | trajectories: play one back, record any client |
 //! | [`Retry`] | – | a layer over any client: backs off and repeats what may be repeated |
 //! | [`Prices`], [`estimate`] | – | what a call may cost, before it is made |
@@ -46,8 +47,10 @@ mod openai;
 #[cfg(feature = "anthropic")]
 pub use anthropic::Anthropic;
 #[cfg(feature = "bedrock")]
-pub use bedrock::Bedrock;
-pub use config::{AnthropicConfig, AwsKeys, BedrockConfig, HttpConfig, OpenAiConfig, OutputLimit};
+pub use bedrock::{Bedrock, BedrockGuardrail};
+pub use config::{
+    AnthropicConfig, AwsKeys, BedrockConfig, BedrockGuardrailConfig, HttpConfig, OpenAiConfig, OutputLimit,
+};
 #[cfg(feature = "openai")]
 pub use openai::OpenAi;
 pub use prices::{Family, Prices};

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::args::{ApproveArgs, DenyArgs, PendingArgs};
 use super::common::{Failed, Output, Place, find, looking, say};
+use super::guard::speaking;
 use super::{is_json, print_json, show};
 use crate::clock::SystemClock;
 
@@ -36,7 +37,7 @@ pub(super) async fn approve(state: Place, output: Output, args: ApproveArgs) -> 
 }
 
 pub(super) async fn deny(state: Place, output: Output, args: DenyArgs) -> Result<u8, Failed> {
-    let abca = looking(state).await?;
+    let abca = speaking(state, &args.guard, output).await?;
     let handle = find(&abca, &args.task).await?;
     let gate = handle.deny(args.request.as_deref(), args.reason.as_deref(), abca.inner.user.as_str()).await?;
     if is_json(output) {

@@ -58,6 +58,8 @@ pub(super) enum Command {
         task: String,
         /// What to say: 1 to 2 000 characters
         message: String,
+        #[command(flatten)]
+        guard: GuardArgs,
     },
     /// List what waits for a human's approval
     Pending(PendingArgs),
@@ -152,6 +154,8 @@ pub(super) struct DenyArgs {
     /// Why: the agent is told
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +290,15 @@ pub(super) struct McpArgs {
     pub(super) mcp_from_repository: bool,
 }
 
+/// What judges text before it comes in.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GuardArgs {
+    /// Judges descriptions, prompts and nudges before they come in: off, local, local:FILE (its settings, as JSON) or
+    /// bedrock:ID:VERSION (a guardrail of Amazon Bedrock, after the local one)
+    #[arg(long, value_name = "GUARDRAIL", env = "ABCA_GUARDRAIL", default_value = "local")]
+    pub(super) guardrail: String,
+}
+
 /// How models are reached and recorded.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
@@ -309,6 +322,8 @@ pub(super) struct RunArgs {
     pub(super) hands: HandsArgs,
     #[command(flatten)]
     pub(super) servers: McpArgs,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
     /// Return at once; a worker in the background carries it out
     #[arg(long)]
     pub(super) detach: bool,
@@ -318,6 +333,8 @@ pub(super) struct RunArgs {
 pub(super) struct SubmitArgs {
     #[command(flatten)]
     pub(super) task: TaskArgs,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +353,8 @@ pub(super) struct WorkerArgs {
     pub(super) settings: Option<PathBuf>,
     #[command(flatten)]
     pub(super) servers: McpArgs,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
     /// End when no task is left to carry out
     #[arg(long)]
     pub(super) until_idle: bool,

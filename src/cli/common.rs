@@ -7,6 +7,7 @@ use std::sync::Arc;
 use abca_core::compute::{NetworkMode, SandboxMode, SessionLimits};
 use abca_core::egress::{EgressMode, EgressSettings};
 use abca_core::model::Price;
+use abca_core::policy::PolicyDecisionEvent;
 use abca_core::{MicroUsd, TaskId};
 use clap::ValueEnum;
 use serde_json::json;
@@ -15,6 +16,9 @@ use super::args::{Egress, HandsArgs, ModelArgs, Network};
 use crate::models::ModelSettings;
 use crate::tell::tell;
 use crate::{Abca, Builder, Error, ErrorKind, Settings, StoreUrl, TaskHandle};
+
+/// A guard does not let it through.
+pub(super) const EXIT_DENIED: u8 = 4;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,18 +34,25 @@ pub(super) enum Output {
 pub(super) struct Failed {
     pub(super) code: u8,
     message: String,
+    decision: Option<PolicyDecisionEvent>,
 }
 
 impl Failed {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), decision: None }
     }
 
     /// Says it on standard error; programs get JSON there, so that standard output holds documents only.
     pub(super) fn print(&self, output: Output) {
         let text = match output {
             Output::Text => format!("abca: {}", self.message),
-            Output::Json => json!({ "error": { "message": self.message, "exit_status": self.code } }).to_string(),
+            Output::Json => {
+                let mut error = json!({ "message": self.message, "exit_status": self.code });
+                if let Some(decision) = &self.decision {
+                    error["decision"] = json!(decision);
+                }
+                json!({ "error": error }).to_string()
+            }
         };
         tell(format_args!("{text}"));
     }
@@ -51,9 +62,10 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let code = match error.kind() {
             ErrorKind::Invalid | ErrorKind::Config => 2,
+            ErrorKind::Blocked => EXIT_DENIED,
             _ => 1,
         };
-        Self::new(code, chain(&error))
+        Self { decision: error.decision().cloned(), ..Self::new(code, chain(&error)) }
     }
 }
 

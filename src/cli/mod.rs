@@ -8,6 +8,7 @@ mod args;
 mod common;
 mod demo;
 mod follow;
+mod guard;
 mod mcp;
 mod operate;
 mod policy;
@@ -88,7 +89,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::List(args) => tasks::list(state, output, args).await,
         Command::Status { task } => tasks::status(state, output, &task).await,
         Command::Cancel { task, wait } => tasks::cancel(state, output, &task, wait).await,
-        Command::Nudge { task, message } => tasks::nudge(state, output, &task, &message).await,
+        Command::Nudge { task, message, guard } => tasks::nudge(state, output, &task, &message, &guard).await,
         Command::Pending(args) => approvals::pending(state, output, args).await,
         Command::Approve(args) => approvals::approve(state, output, args).await,
         Command::Deny(args) => approvals::deny(state, output, args).await,

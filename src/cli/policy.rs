@@ -9,13 +9,11 @@ use abca_core::{TaskId, Timestamp};
 use serde_json::json;
 
 use super::args::{PolicyArgs, PolicyCheckArgs, PolicyCommand};
-use super::common::{Failed, Output, say};
+use super::common::{EXIT_DENIED, Failed, Output, say};
 use super::{is_json, print_json};
 
 /// A human is asked.
 const EXIT_ASK: u8 = 3;
-/// Denied.
-const EXIT_DENY: u8 = 4;
 /// Longest policy file that is read, in bytes; the engine's own limit is lower.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -106,7 +104,7 @@ async fn checked(output: Output, args: PolicyCheckArgs) -> Result<u8, Failed> {
     Ok(match explained.judgement.decision {
         PolicyDecision::Allow => 0,
         PolicyDecision::Ask(_) => EXIT_ASK,
-        PolicyDecision::Deny { .. } => EXIT_DENY,
+        PolicyDecision::Deny { .. } => EXIT_DENIED,
     })
 }
 

@@ -12,6 +12,7 @@ use super::common::{
     Failed, Interrupts, Output, Place, builder, model_name, model_settings, repo_name, say, session_limits, state_dir,
 };
 use super::follow::{Followed, follow};
+use super::guard::{guarded, guardrail_elsewhere};
 use super::{is_json, pr, print_json, show};
 use crate::tell::tell;
 use crate::{Abca, Settings, TaskHandle, TaskOutcome};
@@ -85,8 +86,11 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
     if args.detach {
         return detached(state, output, &args, task).await;
     }
-    let builder =
-        builder(state)?.models(settings).policies(policies).mcp(mcp).session_limits(session_limits(&args.hands)?);
+    let builder = guarded(builder(state)?, &args.guard, output)?
+        .models(settings)
+        .policies(policies)
+        .mcp(mcp)
+        .session_limits(session_limits(&args.hands)?);
     let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
@@ -147,8 +151,8 @@ pub(super) async fn proposed(abca: &Abca, outcome: &TaskOutcome) -> Option<PullR
 pub(super) async fn submit(state: Place, output: Output, args: SubmitArgs) -> Result<u8, Failed> {
     let task = new_task(&args.task)?;
     let operator = settings(&args.task)?;
-    let builder = builder(state)?.worker(false).platform(operator.platform).repositories(operator.repositories);
-    let abca = builder.build().await?;
+    let builder = guarded(builder(state)?, &args.guard, output)?.worker(false);
+    let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     let handle = abca.submit(task).await?;
     submitted(&handle, output)
 }
@@ -168,8 +172,8 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     let dir = state_dir(state.state.clone())?;
     let store = state.store.clone();
     let operator = settings(&args.task)?;
-    let builder = builder(state)?.worker(false).platform(operator.platform).repositories(operator.repositories);
-    let abca = builder.build().await?;
+    let builder = guarded(builder(state)?, &args.guard, output)?.worker(false);
+    let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     let handle = abca.submit(task).await?;
     let log = dir.join("worker.log");
     let log_file = std::fs::OpenOptions::new()
@@ -200,6 +204,7 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     if args.hands.unsandboxed {
         command.arg("--unsandboxed");
     }
+    command.arg("--guardrail").arg(guardrail_elsewhere(&args.guard)?);
     for file in &args.policies.policy {
         command.arg("--policy").arg(super::common::absolute(file)?);
     }

@@ -5,9 +5,10 @@ use abca_core::task::TaskStatus;
 use abca_core::{Clock, EventSeq, UserId};
 use serde_json::json;
 
-use super::args::ListArgs;
+use super::args::{GuardArgs, ListArgs};
 use super::common::{Failed, Interrupts, Output, Place, find, looking, repo_name, say};
 use super::follow::{Followed, follow};
+use super::guard::speaking;
 use super::room::Room;
 use super::{is_json, print_json, run, show, times};
 use crate::clock::SystemClock;
@@ -77,8 +78,14 @@ pub(super) async fn cancel(state: Place, output: Output, task: &str, wait: bool)
     Ok(0)
 }
 
-pub(super) async fn nudge(state: Place, output: Output, task: &str, message: &str) -> Result<u8, Failed> {
-    let abca = looking(state).await?;
+pub(super) async fn nudge(
+    state: Place,
+    output: Output,
+    task: &str,
+    message: &str,
+    guard: &GuardArgs,
+) -> Result<u8, Failed> {
+    let abca = speaking(state, guard, output).await?;
     let handle = find(&abca, task).await?;
     handle.nudge(message).await?;
     if is_json(output) {

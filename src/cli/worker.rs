@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::args::WorkerArgs;
 use super::common::{Failed, Interrupts, Output, Place, builder, model_settings, session_limits};
+use super::guard::guarded;
 use super::{is_json, times};
 use crate::Abca;
 use crate::orchestrator::WorkerConfig;
@@ -19,7 +20,9 @@ pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Re
     let retention = args.retention.as_deref().map(times::age).transpose()?;
     let mut config = WorkerConfig { retention, ..WorkerConfig::default() };
     (config.caps.total, config.caps.per_user) = (args.max_tasks, args.max_tasks_per_user);
-    let builder = builder(state)?.worker_config(config).policies(super::policy::settings(&args.policies)?);
+    let builder = guarded(builder(state)?, &args.guard, output)?
+        .worker_config(config)
+        .policies(super::policy::settings(&args.policies)?);
     let operator = super::common::settings(args.settings.as_deref())?;
     let builder = builder.platform(operator.platform).repositories(operator.repositories);
     let builder = builder.mcp(super::mcp::settings(&args.servers)?);

@@ -18,6 +18,7 @@ use super::driving::{News, Ticket};
 use super::seams::{Launcher, PrepareFailure, Preparer};
 use super::watch::Watchers;
 use super::worker::WorkerConfig;
+use crate::guardrail::Guard;
 
 /// So many decisions without a commit in between mean that the machine runs in a circle.
 const FUSE: u32 = 64;
@@ -39,6 +40,7 @@ pub(crate) struct Driver {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) compute: Arc<dyn ComputeStrategy>,
     pub(crate) preparer: Arc<dyn Preparer>,
+    pub(crate) guard: Guard,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watchers: Watchers,
@@ -119,10 +121,10 @@ impl Driver {
                 }
             };
             let mut work = std::pin::pin!(self.carry_out(snap.task.clone(), step.clone(), has_reported(&snap)));
-            let observation = loop {
+            let found = loop {
                 tokio::select! {
                     biased;
-                    observation = &mut work => break Some(observation),
+                    found = &mut work => break found,
                     () = ticket.arrived() => match ticket.news() {
                         None => {}
                         Some(News::Lost) => return,
@@ -131,14 +133,14 @@ impl Driver {
                             // What is no longer wanted is dropped, which every backend allows. A view is always taken
                             // afresh: it may be older than the signal that came.
                             if matches!(step, Step::Ask(Query::Observe(_))) || self.step(&snap, &observations) != Some(step.clone()) {
-                                break None;
+                                break Vec::new();
                             }
                         }
                     }
                 }
             };
-            just_started = matches!(observation, Some(Observation::Started(_)));
-            observations.extend(observation);
+            just_started = matches!(found.last(), Some(Observation::Started(_)));
+            observations.extend(found);
         }
     }
 
@@ -230,9 +232,9 @@ impl Driver {
 
     // -- the world -----------------------------------------------------------------------------------------------
 
-    async fn carry_out(&self, task: Task, step: Step, reported: bool) -> Observation {
-        match step {
-            Step::Ask(Query::Prepare) => self.prepare(&task).await,
+    async fn carry_out(&self, task: Task, step: Step, reported: bool) -> Vec<Observation> {
+        let found = match step {
+            Step::Ask(Query::Prepare) => return self.prepare(&task).await,
             Step::Ask(Query::Observe(session)) => self.observe(session, reported).await,
             Step::Ask(Query::Delivered(session)) => {
                 let limit = self.config.observe_timeout;
@@ -245,18 +247,33 @@ impl Driver {
             Step::Run(Effect { kind: EffectKind::StopSession { session, grace_ms }, .. }) => {
                 self.stop(session, grace_ms).await
             }
-        }
+        };
+        vec![found]
     }
 
-    async fn prepare(&self, task: &Task) -> Observation {
-        match within(self.config.prepare_timeout, self.preparer.prepare(task)).await {
-            Ok(Ok(prepared)) => Observation::Prepared(Box::new(prepared)),
-            Ok(Err(PrepareFailure { failure, retryable })) => Observation::PrepareFailed { failure, retryable },
-            Err(late) => Observation::PrepareFailed {
-                failure: Failure::new(FailureReason::Hydration, format!("preparation gave {late}")),
-                retryable: true,
-            },
-        }
+    async fn prepare(&self, task: &Task) -> Vec<Observation> {
+        let late = |late| {
+            let failure = Failure::new(FailureReason::Hydration, format!("preparation gave {late}"));
+            vec![Observation::PrepareFailed { failure, retryable: true }]
+        };
+        within(self.config.prepare_timeout, self.prepare_guarded(task)).await.unwrap_or_else(late)
+    }
+
+    /// Prepares, and lets the guardrail judge what comes of it, whoever prepared it.
+    async fn prepare_guarded(&self, task: &Task) -> Vec<Observation> {
+        let prepared = match self.preparer.prepare(task).await {
+            Ok(prepared) => prepared,
+            Err(PrepareFailure { failure, retryable }) => {
+                return vec![Observation::PrepareFailed { failure, retryable }];
+            }
+        };
+        let (judged, decision) = self.guard.prompt(task.id, prepared).await;
+        let told = decision.map(|d| Observation::Guarded(vec![d.into_event(self.guard.screen(), self.clock.now())]));
+        let found = match judged {
+            Ok(prepared) => Observation::Prepared(Box::new(prepared)),
+            Err(PrepareFailure { failure, retryable }) => Observation::PrepareFailed { failure, retryable },
+        };
+        told.into_iter().chain([found]).collect()
     }
 
     async fn observe(&self, session: SessionId, reported: bool) -> Observation {
@@ -314,6 +331,7 @@ fn adopt(snap: &mut Snapshot, newer: Snapshot, observations: &mut Vec<Observatio
         | Observation::Delivered { .. } => false,
         Observation::Prepared(_)
         | Observation::PrepareFailed { .. }
+        | Observation::Guarded(_)
         | Observation::Started(_)
         | Observation::StartFailed { .. }
         | Observation::Stopped(_)

@@ -22,6 +22,7 @@ use super::seams::{Launcher, Preparer};
 use super::wake::{Bell, Wake};
 use super::watch::Watchers;
 use crate::error::{Error, ErrorKind};
+use crate::guardrail::Guard;
 
 /// How often the roster is looked through: a folder of some files.
 const ROSTER_EVERY: Duration = Duration::from_secs(1);
@@ -140,6 +141,8 @@ pub struct WorkerParts {
     pub compute: Arc<dyn ComputeStrategy>,
     /// Prepares tasks.
     pub preparer: Arc<dyn Preparer>,
+    /// Judges what was prepared. Default: nothing does.
+    pub guard: Guard,
     /// Words the start of a session.
     pub launcher: Arc<dyn Launcher>,
     /// The time.
@@ -242,6 +245,7 @@ impl Work {
             store,
             compute: parts.compute,
             preparer: parts.preparer,
+            guard: parts.guard,
             launcher: parts.launcher,
             clock: parts.clock,
             watchers,

@@ -7,6 +7,7 @@ mod examples;
 mod facade;
 #[cfg(feature = "cli")]
 mod faults;
+mod guardrail;
 mod hands;
 mod orchestrator;
 mod sim;

@@ -163,6 +163,8 @@ pub enum Observation {
         /// Whether the same may succeed later.
         retryable: bool,
     },
+    /// What guards said while it was prepared, as events: told with what came of the preparation.
+    Guarded(Vec<NewEvent>),
     /// A start was carried out, or found carried out.
     Started(SessionId),
     /// A start failed.

@@ -18,6 +18,7 @@ mod dice;
 pub mod faults;
 pub mod fixtures;
 pub mod forge;
+pub mod guardrail;
 pub mod linear;
 pub mod model;
 pub mod proxy;

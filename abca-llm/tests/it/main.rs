@@ -18,3 +18,5 @@ mod wires;
 
 #[cfg(all(feature = "anthropic", feature = "openai"))]
 mod faults;
+#[cfg(feature = "bedrock")]
+mod guardrail;

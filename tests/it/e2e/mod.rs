@@ -4,6 +4,7 @@ mod commands;
 mod contents;
 mod demo;
 mod egress;
+mod guardrail;
 mod input;
 mod mcp;
 mod operate;

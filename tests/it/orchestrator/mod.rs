@@ -4,6 +4,7 @@ mod caps;
 mod chaos;
 mod delivered;
 mod gates;
+mod guarded;
 mod leases;
 mod link;
 mod lives;

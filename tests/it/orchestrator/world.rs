@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use abca::guardrail::Guard;
 use abca::link::{LinkSecret, StoreLink};
 use abca::orchestrator::{Bell, PlainLauncher, PrepareFailure, Preparer, Wake, Worker, WorkerConfig, WorkerParts};
 use abca_compute::{InProcess as InProcessCompute, SessionRunner};
@@ -252,6 +253,7 @@ impl World {
             bell: self.bell.clone(),
             compute: self.compute.clone(),
             preparer: Arc::new(Ready),
+            guard: Guard::default(),
             launcher: Arc::new(PlainLauncher {
                 secret: LinkSecret::random(&*self.ids),
                 payload: "{}".to_owned(),

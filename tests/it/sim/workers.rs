@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use abca::guardrail::Guard;
 use abca::link::LinkSecret;
 use abca::orchestrator::{Bell, PlainLauncher, PrepareFailure, Preparer, Worker, WorkerParts};
 use abca_core::compute::SessionLimits;
@@ -43,6 +44,7 @@ pub async fn lane(world: Arc<World>, lane: u64) {
                 weather: world.weather.clone(),
                 calm: world.calm.clone(),
             }),
+            guard: Guard::default(),
             launcher: Arc::new(PlainLauncher {
                 secret: LinkSecret::random(&SeededIds::new(7)),
                 payload: "{}".to_owned(),

@@ -3,6 +3,7 @@
 use super::super::{Delivery, Observation, SlotScope};
 use super::prepare::Preparing;
 use crate::compute::SessionView;
+use crate::event::NewEvent;
 use crate::id::SessionId;
 
 /// How a start went.
@@ -26,6 +27,8 @@ pub(super) struct Found<'a> {
     pub(super) denied: Option<&'a SlotScope>,
     /// How preparation stands.
     pub(super) preparing: Preparing<'a>,
+    /// What guards said while it was prepared.
+    pub(super) guarded: &'a [NewEvent],
     /// How the start went.
     pub(super) start: Option<Start<'a>>,
     /// The session is gone and cannot come back.
@@ -44,6 +47,7 @@ impl<'a> Found<'a> {
         let mut found = Self {
             denied: None,
             preparing: Preparing::Ask,
+            guarded: &[],
             start: None,
             stopped: false,
             stop_failed: None,
@@ -58,6 +62,7 @@ impl<'a> Found<'a> {
                     let failed = if *retryable { Preparing::Later(failure) } else { Preparing::Failed(failure) };
                     found.preparing = found.preparing.or(failed);
                 }
+                Observation::Guarded(events) if found.guarded.is_empty() => found.guarded = events,
                 Observation::Started(id) if session == Some(id) => found.start = found.start.or(Some(Start::Done)),
                 Observation::StartFailed { session: id, message, retryable } if session == Some(id) => {
                     found.start = found.start.or(Some(Start::Failed { message, retryable: *retryable }));
@@ -71,7 +76,8 @@ impl<'a> Found<'a> {
                 Observation::Delivered { session: id, delivery } if session == Some(id) => {
                     found.delivery = found.delivery.or(Some(delivery));
                 }
-                Observation::Started(_)
+                Observation::Guarded(_)
+                | Observation::Started(_)
                 | Observation::StartFailed { .. }
                 | Observation::Stopped(_)
                 | Observation::StopFailed { .. }

@@ -61,7 +61,7 @@ impl<'a> Facts<'a> {
             .with("token_estimate", prepared.token_estimate)
             .with("truncated", prepared.truncated);
         let prepared = prepared.clone();
-        draft
+        self.guarded(draft)
             .set(|t| {
                 t.prepared = Some(prepared.into());
                 t.unprepared = None;
@@ -69,10 +69,17 @@ impl<'a> Facts<'a> {
             .tell(event)
     }
 
+    /// Tells what guards said of it.
+    fn guarded(&self, draft: Draft<'a>) -> Draft<'a> {
+        self.found.guarded.iter().fold(draft, |draft, event| draft.tell(event.clone()))
+    }
+
     /// Writes down that preparation failed, so that it is tried again later, and said should it never succeed.
     pub(super) fn unprepared(&self, draft: Draft<'a>, failure: &Failure) -> Draft<'a> {
         let (at, last) = (self.now, failure.clone());
         let times = self.task.unprepared.as_ref().map_or(1, |u| u.times.saturating_add(1));
+        // Once: a guard that does not answer says the same again and again.
+        let draft = if times == 1 { self.guarded(draft) } else { draft };
         draft.set(|t| t.unprepared = Some(Unprepared { times, at, last }))
     }
 
@@ -117,7 +124,7 @@ impl<'a> Facts<'a> {
         };
         let event =
             NewEvent::new(kind, self.now).with("reason", reason_value(failure)).with("detail", failure.message.clone());
-        self.draft().tell(event).fail(Cause::PreparationFailed, failure.clone()).done()
+        self.guarded(self.draft()).tell(event).fail(Cause::PreparationFailed, failure.clone()).done()
     }
 }
 
@@ -168,6 +175,29 @@ mod tests {
         }
         // The last one only until the deadline.
         assert_eq!(waits, [5, 10, 20, 40, 25]);
+    }
+
+    #[test]
+    fn what_guards_said_is_told_with_what_came_of_it_and_once_while_it_is_tried_again() {
+        let said = NewEvent::new(EventType::PolicyDecision, at(0)).with("outcome", "changed");
+        let told = |snapshot: &Snapshot, seen: Observation, now| {
+            let seen = [Observation::Guarded(vec![said.clone()]), seen];
+            match decide(snapshot, &seen, &backend(), now) {
+                Decision::Commit(change) => {
+                    let events = change.events.iter().map(|e| e.event_type.clone()).collect::<Vec<_>>();
+                    (events.contains(&EventType::PolicyDecision), apply(snapshot, &change))
+                }
+                other => panic!("expected a commit, not {other:?}"),
+            }
+        };
+        let first = submitted();
+        assert!(told(&first, Observation::Prepared(Box::new(prepared())), at(0)).0);
+        let failure = Failure::new(FailureReason::Guardrail, "blocked");
+        let (events, failed) = told(&first, Observation::PrepareFailed { failure, retryable: false }, at(0));
+        assert_eq!((events, failed.task.status), (true, TaskStatus::Failed));
+        let (events, later) = told(&first, unreachable(), at(0));
+        assert_eq!((events, later.task.status), (true, TaskStatus::Hydrating));
+        assert!(!told(&later, unreachable(), at(5_000)).0);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub fn observation(o: &Observation, h: &mut DefaultHasher) {
         Observation::Seen { session, view: v } => (7u8, session, view(v)).hash(h),
         Observation::Unseen { session, .. } => (8u8, session).hash(h),
         Observation::Delivered { session, delivery: d } => (9u8, session, delivery(d)).hash(h),
+        Observation::Guarded(events) => (10u8, events.len()).hash(h),
     }
 }
 

@@ -236,6 +236,7 @@ fn keeps(o: &Observation) -> bool {
         | Observation::Delivered { .. } => false,
         Observation::Prepared(_)
         | Observation::PrepareFailed { .. }
+        | Observation::Guarded(_)
         | Observation::Started(_)
         | Observation::StartFailed { .. }
         | Observation::Stopped(_)

@@ -1,0 +1,8 @@
+//! The guardrail in the real path: what it is, from settings; and what stands before submissions, prompts and nudges.
+
+mod guard;
+mod settings;
+
+pub use guard::Guard;
+pub(crate) use guard::Refusal;
+pub use settings::GuardrailSettings;
