@@ -34,7 +34,7 @@ pub(super) enum Output {
 pub(super) struct Failed {
     pub(super) code: u8,
     message: String,
-    decision: Option<PolicyDecisionEvent>,
+    decision: Option<Box<PolicyDecisionEvent>>,
 }
 
 impl Failed {
@@ -65,7 +65,7 @@ impl From<Error> for Failed {
             ErrorKind::Blocked => EXIT_DENIED,
             _ => 1,
         };
-        Self { decision: error.decision().cloned(), ..Self::new(code, chain(&error)) }
+        Self { decision: error.decision().cloned().map(Box::new), ..Self::new(code, chain(&error)) }
     }
 }
 

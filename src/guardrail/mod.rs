@@ -4,5 +4,4 @@ mod guard;
 mod settings;
 
 pub use guard::Guard;
-pub(crate) use guard::Refusal;
 pub use settings::GuardrailSettings;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use abca::{Abca, Error, ErrorKind, GuardrailSettings, NewTask};
-use abca_compute::InProcess as InProcessCompute;
 use abca_core::guardrail::{Guardrail, GuardrailErrorKind};
 use abca_core::policy::{GuardOutcome, GuardStage, PolicyDecisionEvent};
 use abca_core::store::ListQuery;

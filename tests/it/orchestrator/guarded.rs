@@ -17,11 +17,10 @@ struct Life {
     task: Task,
     names: Vec<&'static str>,
     decisions: Vec<PolicyDecisionEvent>,
-    sessions: usize,
 }
 
 async fn life(guardrail: impl Guardrail) -> Life {
-    let world = World::new(Act::Succeed);
+    let world = World::new(Act::Succeed(1));
     let parts = WorkerParts { guard: Guard::new(Arc::new(guardrail)), ..world.parts() };
     let _worker = Worker::start(parts, WorkerConfig::default()).unwrap();
     let id = world.submit(world.task(|_| {})).await;
@@ -30,8 +29,7 @@ async fn life(guardrail: impl Guardrail) -> Life {
     let events = world.events(id).await;
     let told = events.iter().filter(|e| e.event_type.as_str() == "policy_decision");
     let decisions = told.map(|e| serde_json::from_value(Value::Object(e.metadata.clone())).unwrap()).collect();
-    let sessions = world.script.runs.lock().unwrap().len();
-    Life { task, names: events.iter().map(|e| e.event_type.as_str()).collect(), decisions, sessions }
+    Life { task, names: events.iter().map(|e| e.event_type.as_str()).collect(), decisions }
 }
 
 /// A word of every prompt of these worlds.
@@ -42,8 +40,11 @@ fn word() -> String {
 #[tokio::test(start_paused = true)]
 async fn a_prompt_that_is_blocked_fails_the_task_before_a_session_starts() {
     let life = life(FakeGuardrail::default().blocking(word())).await;
-    let failure = life.task.failure.unwrap();
-    assert_eq!((life.task.status, failure.reason, life.sessions), (TaskStatus::Failed, FailureReason::Guardrail, 0));
+    let failure = life.task.failure.clone().unwrap();
+    assert_eq!(
+        (life.task.status, failure.reason, life.task.attempt),
+        (TaskStatus::Failed, FailureReason::Guardrail, 0)
+    );
     assert_eq!(failure.message, "guardrail blocked the prompt: fake/phrase in `prompt`");
     assert!(life.names.contains(&"guardrail_blocked"), "{:?}", life.names);
     let [told] = life.decisions.as_slice() else { panic!("{:?}", life.decisions) };
@@ -66,8 +67,8 @@ async fn what_is_masked_is_gone_from_what_the_session_gets() {
 async fn a_guardrail_that_never_answers_is_asked_until_the_deadline_and_told_once() {
     for kind in [GuardrailErrorKind::Unavailable, GuardrailErrorKind::Throttled] {
         let life = life(FakeGuardrail::default().failing_on("", kind)).await;
-        let failure = life.task.failure.unwrap();
-        assert_eq!((failure.reason, life.sessions), (FailureReason::Deadline, 0));
+        let failure = life.task.failure.clone().unwrap();
+        assert_eq!((failure.reason, life.task.attempt), (FailureReason::Deadline, 0));
         assert!(failure.message.contains("the guardrail gave no verdict on the prompt"), "{}", failure.message);
         let outcomes: Vec<GuardOutcome> = life.decisions.iter().map(|d| d.outcome).collect();
         assert_eq!(outcomes, [GuardOutcome::Failed]);
@@ -77,7 +78,10 @@ async fn a_guardrail_that_never_answers_is_asked_until_the_deadline_and_told_onc
 #[tokio::test(start_paused = true)]
 async fn a_guardrail_that_cannot_work_fails_the_task_at_once() {
     let life = life(FakeGuardrail::default().failing_on("", GuardrailErrorKind::Misconfigured)).await;
-    let failure = life.task.failure.unwrap();
-    assert_eq!((life.task.status, failure.reason, life.sessions), (TaskStatus::Failed, FailureReason::Hydration, 0));
+    let failure = life.task.failure.clone().unwrap();
+    assert_eq!(
+        (life.task.status, failure.reason, life.task.attempt),
+        (TaskStatus::Failed, FailureReason::Hydration, 0)
+    );
     assert!(failure.message.starts_with("hydration failed: the guardrail gave no verdict"), "{}", failure.message);
 }

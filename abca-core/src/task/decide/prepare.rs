@@ -184,7 +184,7 @@ mod tests {
             let seen = [Observation::Guarded(vec![said.clone()]), seen];
             match decide(snapshot, &seen, &backend(), now) {
                 Decision::Commit(change) => {
-                    let events = change.events.iter().map(|e| e.event_type.clone()).collect::<Vec<_>>();
+                    let events = change.events.iter().map(|e| e.event_type).collect::<Vec<_>>();
                     (events.contains(&EventType::PolicyDecision), apply(snapshot, &change))
                 }
                 other => panic!("expected a commit, not {other:?}"),
