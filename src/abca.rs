@@ -139,8 +139,8 @@ impl Abca {
         }
         // Before the guardrail, which may cost time and money; and the hash that a repeat is known by is that of the words as
         // they came.
-        let payload_hash = checked(task.clone(), id, now)?.payload_hash;
-        let (task, decision) = inner.guard.submission(task, id).await?;
+        let Submit { payload_hash, task: accepted, .. } = checked(task.clone(), id, now)?;
+        let (task, decision) = inner.guard.submission(task, id, &accepted.spec.screening).await?;
         let now = inner.clock.now();
         let mut submit = Submit { payload_hash, ..checked(task, id, now)? };
         submit.events.extend(decision.map(|d| d.into_event(inner.guard.screen(), now)));

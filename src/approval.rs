@@ -73,7 +73,7 @@ impl TaskHandle {
             return Err(Error::new(ErrorKind::Invalid, text));
         }
         let reason = match reason.map(str::trim).filter(|r| !r.is_empty()) {
-            Some(reason) => Some(self.inner().guard.said(self.id(), "reason", reason).await?),
+            Some(reason) => Some(self.said("reason", reason).await?),
             None => None,
         };
         self.decide(request, GateDecision::deny(name(by), reason)).await

@@ -10,8 +10,8 @@ use abca_core::guardrail::{
     decision_of,
 };
 use abca_core::policy::{GuardOutcome, PolicyDecisionEvent};
-use abca_core::task::{Failure, FailureReason, NewTask, Prepared};
-use abca_core::text::{Screen, estimate};
+use abca_core::task::{Failure, FailureReason, NewTask, Prepared, Task};
+use abca_core::text::{Screen, ScreenConfig, estimate};
 
 use crate::error::{Error, ErrorKind};
 use crate::orchestrator::PrepareFailure;
@@ -83,8 +83,9 @@ impl Guard {
         &self,
         mut task: NewTask,
         id: TaskId,
+        screening: &ScreenConfig,
     ) -> Result<(NewTask, Option<PolicyDecisionEvent>), Error> {
-        let mut input = GuardrailInput::new(GuardrailStage::Submission);
+        let mut input = GuardrailInput::new(GuardrailStage::Submission).screening(screening.clone());
         for (name, text) in texts(&mut task) {
             input = input.text(name, text.as_str());
         }
@@ -124,8 +125,8 @@ impl Guard {
     }
 
     /// Judges what somebody says to a task: the text as it may be said, else the error.
-    pub(crate) async fn said(&self, task: TaskId, name: &str, text: &str) -> Result<String, Error> {
-        let input = GuardrailInput::new(GuardrailStage::Nudge).of_task(task).text(name, text);
+    pub(crate) async fn said(&self, task: &Task, name: &str, text: &str) -> Result<String, Error> {
+        let input = input_of(GuardrailStage::Nudge, task).text(name, text);
         let Judged { texts, decision } = self.judge(&input).await;
         if let Some(decision) = &decision {
             self.tell(decision);
@@ -140,13 +141,13 @@ impl Guard {
     /// Judges the prompt of a task: what was prepared as it may be used, else the failure; and what there is to tell.
     pub(crate) async fn prompt(
         &self,
-        task: TaskId,
+        task: &Task,
         mut prepared: Prepared,
     ) -> (Result<Prepared, PrepareFailure>, Option<PolicyDecisionEvent>) {
         if self.is_off() {
             return (Ok(prepared), None);
         }
-        let input = GuardrailInput::new(GuardrailStage::Hydration).of_task(task).text("prompt", &prepared.user_prompt);
+        let input = input_of(GuardrailStage::Hydration, task).text("prompt", &prepared.user_prompt);
         let Judged { texts, decision } = self.judge(&input).await;
         if let Some(decision) = &decision {
             self.tell(decision);
@@ -250,6 +251,10 @@ impl Refusal {
             None => error,
         }
     }
+}
+
+fn input_of(stage: GuardrailStage, task: &Task) -> GuardrailInput {
+    GuardrailInput::new(stage).of_task(task.id).screening(task.spec.screening.clone())
 }
 
 /// The free texts of a submission, by name.

@@ -267,7 +267,7 @@ impl Driver {
                 return vec![Observation::PrepareFailed { failure, retryable }];
             }
         };
-        let (judged, decision) = self.guard.prompt(task.id, prepared).await;
+        let (judged, decision) = self.guard.prompt(task, prepared).await;
         let told = decision.map(|d| Observation::Guarded(vec![d.into_event(self.guard.screen(), self.clock.now())]));
         let found = match judged {
             Ok(prepared) => Observation::Prepared(Box::new(prepared)),

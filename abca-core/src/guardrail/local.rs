@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
@@ -205,6 +206,7 @@ impl LocalGuardrailConfig {
 pub struct LocalGuardrail {
     config: LocalGuardrailConfig,
     screen: Screen,
+    known: Vec<SecretString>,
 }
 
 impl LocalGuardrail {
@@ -229,20 +231,34 @@ impl LocalGuardrail {
             }
         }
         let screen = Screen::builder().config(config.screen.clone()).build().map_err(|e| bad(e.to_string()))?;
-        Ok(Self { config, screen })
+        Ok(Self { config, screen, known: Vec::new() })
     }
 
     /// Also takes these exact values for secrets, in every form; see [`Screen::with_known`].
     #[must_use]
-    pub fn with_known(mut self, secrets: impl IntoIterator<Item = secrecy::SecretString>) -> Self {
-        self.screen = self.screen.with_known(secrets);
+    pub fn with_known(mut self, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        self.known.extend(secrets);
+        self.screen = self.screen.with_known(self.known.iter().cloned());
         self
     }
 
-    fn judge(&self, stage: GuardrailStage, given: &GuardrailText) -> (Vec<Assessment>, String) {
+    /// The screen with what the operator screens for in a task.
+    fn screen_of(&self, screening: &ScreenConfig) -> Result<Screen, GuardrailError> {
+        if *screening == ScreenConfig::default() {
+            return Ok(self.screen.clone());
+        }
+        let config = self.config.screen.with(screening);
+        let built = Screen::builder().config(config).known(self.known.iter().cloned()).build();
+        built.map_err(|e| {
+            let what = format!("the rules that are screened for in this task cannot be used with the guardrail's: {e}");
+            GuardrailError::new(GuardrailErrorKind::Misconfigured, "check", what)
+        })
+    }
+
+    fn judge(&self, screen: &Screen, stage: GuardrailStage, given: &GuardrailText) -> (Vec<Assessment>, String) {
         let rules = self.config.rules(stage);
         let mut found = Tally::new(&given.name);
-        let findings = self.screen.scrub(&given.text).findings;
+        let findings = screen.scrub(&given.text).findings;
         let mut text = self.without(rules, &given.text, &findings, &mut found, true);
 
         let cleaned = sanitized(&given.text);
@@ -263,7 +279,7 @@ impl LocalGuardrail {
             }
         } else if cleaned.text != given.text {
             // A secret with something invisible in it: seen only once that is gone. Only what was not seen before counts.
-            let again = self.screen.scrub(&cleaned.text).findings;
+            let again = screen.scrub(&cleaned.text).findings;
             if again.len() > findings.len() {
                 let mut more = Tally::new(&given.name);
                 let seen_now = self.without(rules, &cleaned.text, &again, &mut more, false);
@@ -316,9 +332,10 @@ impl Guardrail for LocalGuardrail {
     }
 
     async fn check(&self, input: &GuardrailInput) -> Result<GuardrailVerdict, GuardrailError> {
+        let screen = self.screen_of(&input.screening)?;
         let (mut all, mut texts) = (Vec::new(), Vec::with_capacity(input.texts.len()));
         for given in &input.texts {
-            let (found, text) = self.judge(input.stage, given);
+            let (found, text) = self.judge(&screen, input.stage, given);
             all.extend(found);
             texts.push(text);
         }
@@ -512,6 +529,19 @@ mod tests {
         assert_eq!(verdict(&guardrail, GuardrailStage::Nudge, TOKEN), GuardrailVerdict::allow());
         let verdict = verdict(&guardrail, GuardrailStage::Submission, TOKEN);
         assert_eq!((verdict.outcome, verdict.assessments.len()), (GuardrailOutcome::Allow, 1));
+    }
+
+    #[test]
+    fn what_the_operator_screens_for_in_a_task_counts() {
+        let guardrail = LocalGuardrail::default().with_known(["correct horse battery".to_owned().into()]);
+        let screening = serde_json::from_str(r#"{"personal":["email"],"disabled":["github-token"]}"#).unwrap();
+        let text = format!("{TOKEN} jane@acme.com Y29ycmVjdCBob3JzZSBiYXR0ZXJ5");
+        let input = GuardrailInput::new(GuardrailStage::Hydration).text("t", &text).screening(screening);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let std::task::Poll::Ready(verdict) = std::pin::pin!(guardrail.check(&input)).poll(&mut context) else {
+            panic!("it waits")
+        };
+        assert_eq!(verdict.unwrap().outcome, masked(&format!("{TOKEN} [REDACTED-EMAIL] [REDACTED-KNOWN_SECRET]")));
     }
 
     #[test]

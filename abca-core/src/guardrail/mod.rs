@@ -28,6 +28,7 @@ pub use verdict::{Assessment, Confidence, GuardrailAction, GuardrailOutcome, Gua
 use crate::error::adapter_error;
 use crate::id::TaskId;
 use crate::policy::GuardStage;
+use crate::text::ScreenConfig;
 
 adapter_error! {
     /// Why a guardrail gave no verdict. Whoever asked it treats that as a block.
@@ -139,7 +140,7 @@ impl fmt::Debug for GuardrailImage {
 }
 
 /// What is to be judged, all at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GuardrailInput {
     /// Where it comes in.
     pub stage: GuardrailStage,
@@ -149,17 +150,26 @@ pub struct GuardrailInput {
     pub texts: Vec<GuardrailText>,
     /// Images.
     pub images: Vec<GuardrailImage>,
+    /// What the operator screens for in this task besides, for guardrails that know the scanner's rules.
+    pub screening: ScreenConfig,
 }
 
 impl GuardrailInput {
     /// Nothing yet.
-    pub const fn new(stage: GuardrailStage) -> Self {
-        Self { stage, task: None, texts: Vec::new(), images: Vec::new() }
+    pub fn new(stage: GuardrailStage) -> Self {
+        Self { stage, task: None, texts: Vec::new(), images: Vec::new(), screening: ScreenConfig::default() }
+    }
+
+    /// With what the operator screens for in this task.
+    #[must_use]
+    pub fn screening(mut self, screening: ScreenConfig) -> Self {
+        self.screening = screening;
+        self
     }
 
     /// Of this task.
     #[must_use]
-    pub const fn of_task(mut self, task: TaskId) -> Self {
+    pub fn of_task(mut self, task: TaskId) -> Self {
         self.task = Some(task);
         self
     }
