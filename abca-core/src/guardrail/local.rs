@@ -194,13 +194,14 @@ impl LocalGuardrailConfig {
 /// use abca_core::guardrail::{Guardrail, GuardrailInput, GuardrailOutcome, GuardrailStage, LocalGuardrail};
 ///
 /// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-/// let input = GuardrailInput::new(GuardrailStage::Nudge).text("message", "the password is hunter2-Zq81xYw0");
-/// let check = std::pin::pin!(async {
-///     let verdict = LocalGuardrail::default().check(&input).await.unwrap();
-///     assert_eq!(verdict.summary(), "secrets/assigned-secret (medium) in `message` at character 17");
-/// });
+/// # let check = std::pin::pin!(async {
+/// let guardrail = LocalGuardrail::default().with_known(["correct horse".to_owned().into()]);
+/// let input = GuardrailInput::new(GuardrailStage::Nudge).text("message", "it is Y29ycmVjdCBob3JzZQ==");
+/// let verdict = guardrail.check(&input).await.unwrap();
+/// assert_eq!(verdict.outcome, GuardrailOutcome::Block);
+/// assert_eq!(verdict.summary(), "secrets/known-secret (certain) in `message` at character 7");
+/// # });
 /// # assert!(check.poll(&mut context).is_ready());
-/// # use std::future::Future;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct LocalGuardrail {
