@@ -267,7 +267,7 @@ impl LocalGuardrail {
         for (topic, kind, category) in cleaned.counts.keys().filter_map(|kind| topic_of(*kind)) {
             let count = cleaned.counts.get(&kind).copied().unwrap_or_default();
             let at = cleaned.changes.iter().filter(|c| c.kind == kind).map(|c| c.range.start).min();
-            let at = at.map(|at| character(&given.text, at));
+            let at = at.map(|at| (given.text.as_str(), at));
             mask |= rules.of(topic) == TextAction::Mask;
             found.add("disguise", category, Some(Confidence::Medium), rules.of(topic), count, at);
         }
@@ -312,7 +312,7 @@ impl LocalGuardrail {
                 RuleKind::Known | RuleKind::Credential => ("secrets", rules.secrets),
                 RuleKind::Personal => ("personal", rules.personal),
             };
-            let at = placed.then(|| character(text, finding.range.start));
+            let at = placed.then_some((text, finding.range.start));
             found.add(policy, &finding.rule, Some(confidence(finding)), action, 1, at);
             if matches!(action, TextAction::Mask | TextAction::Block) {
                 out.push_str(text.get(from..finding.range.start).unwrap_or_default());
@@ -416,7 +416,7 @@ impl<'a> Tally<'a> {
         confidence: Option<Confidence>,
         action: TextAction,
         count: usize,
-        first_at: Option<usize>,
+        first_at: Option<(&str, usize)>,
     ) {
         let Some(action) = action.taken() else { return };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -434,7 +434,8 @@ impl<'a> Tally<'a> {
             confidence,
             action,
             count,
-            first_at,
+            // Only of the first: to count characters takes time.
+            first_at: first_at.map(|(text, byte)| character(text, byte)),
         });
     }
 }

@@ -319,6 +319,16 @@ async fn throttling_passes_after_a_wait_and_a_smaller_piece() {
 }
 
 #[tokio::test]
+async fn a_piece_that_was_too_much_for_a_moment_does_not_make_all_that_follow_small() {
+    let busy = || error(429, "ThrottlingException", "Too many requests");
+    let server = Server::start(vec![busy(), busy(), busy(), clean(), clean(), clean()], Box::new(|_| None)).await;
+    let verdict = connect(config(&server.url)).await.check(&nudge(&"a".repeat(55_000))).await.unwrap();
+    assert_eq!(verdict.outcome, GuardrailOutcome::Allow);
+    let sizes: Vec<usize> = server.captured().iter().map(|r| sent(r).chars().count()).collect();
+    assert_eq!(sizes, [24_000, 24_000, 24_000, 12_000, 24_000, 21_000]);
+}
+
+#[tokio::test]
 async fn a_service_that_is_silent_is_not_waited_for_beyond_the_deadline() {
     let server = Server::start(vec![Answer::Silence], Box::new(|_| None)).await;
     let guardrail = connect(config(&server.url).deadline(Duration::from_millis(50))).await;

@@ -25,6 +25,8 @@ const QUOTATION: usize = 16;
 pub(super) enum Failed {
     /// It may be one when the piece is smaller.
     TooLarge,
+    /// The same, at least for now.
+    TooMuch,
     /// There is none.
     For(GuardrailError),
 }
@@ -64,8 +66,11 @@ impl BedrockGuardrail {
             };
             tries += 1;
             let throttled = fault.kind == GuardrailErrorKind::Throttled;
-            if divisible && (fault.too_large || (throttled && tries >= THROTTLED)) {
+            if divisible && fault.too_large {
                 return Err(Failed::TooLarge);
+            }
+            if divisible && throttled && tries >= THROTTLED {
+                return Err(Failed::TooMuch);
             }
             let again = matches!(fault.kind, GuardrailErrorKind::Throttled | GuardrailErrorKind::Unavailable);
             let wait = self.wait(tries, fault.wait);

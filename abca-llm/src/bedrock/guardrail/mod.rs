@@ -82,7 +82,7 @@ impl BedrockGuardrail {
     async fn text(&self, given: &GuardrailText, until: Instant) -> Result<(Vec<Assessment>, String), GuardrailError> {
         let text = given.text.as_str();
         let (mut found, mut edits) = (Found::default(), Edits::default());
-        let (mut from, mut size) = (0, self.piece_chars);
+        let (mut from, mut size, mut most) = (0, self.piece_chars, self.piece_chars);
         while !text[from..].trim().is_empty() {
             let to = pieces::end(text, from, size);
             let piece = &text[from..to];
@@ -92,10 +92,17 @@ impl BedrockGuardrail {
                 Ok(answer) => answer,
                 Err(call::Failed::TooLarge) => {
                     size = chars.div_ceil(2).max(UNIT_CHARS);
+                    most = size;
+                    continue;
+                }
+                Err(call::Failed::TooMuch) => {
+                    size = chars.div_ceil(2).max(UNIT_CHARS);
                     continue;
                 }
                 Err(call::Failed::For(error)) => return Err(error),
             };
+            // What was too much for a moment need not be so for ever.
+            size = (size * 2).min(most);
             found.note(&given.name, &answer);
             if answer.blocks() {
                 return Ok((found.assessments(&given.name, text, &edits), String::new()));
@@ -144,7 +151,7 @@ impl BedrockGuardrail {
                 found.note(&image.name, &answer);
                 Ok(found.assessments(&image.name, "", &Edits::default()))
             }
-            Err(call::Failed::TooLarge) => {
+            Err(call::Failed::TooLarge | call::Failed::TooMuch) => {
                 Err(refused(format!("image `{}` is too large for bedrock's guardrail: make it smaller", image.name)))
             }
             Err(call::Failed::For(error)) => Err(error),
