@@ -12,12 +12,14 @@ use abca_core::session::{
     AgentEnd, Approvals, Breaker, CallVerdict, Input, LogEntry, Machine, Output, Prompt, Tripped,
 };
 use abca_core::task::Gate;
-use abca_core::text::{Screen, clip_tail, preview, summary};
+use abca_core::text::{Screen, clip_tail, preview, reveal, summary};
 use abca_core::time::{Millis, Timestamp};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+mod reply;
 
 use super::journal::{Abort, Journal};
 use super::saving::{Saved, Saver};
@@ -95,6 +97,8 @@ pub(crate) struct AgentLoop<'a> {
     pub(crate) tools: &'a mut dyn ToolHost,
     pub(crate) saver: &'a mut Saver,
     pub(crate) screen: &'a Screen,
+    /// The same, of known values alone.
+    pub(crate) known: &'a Screen,
     pub(crate) model_name: String,
     /// Counts what the session does, all its attempts together.
     pub(crate) breaker: Breaker,
@@ -240,7 +244,16 @@ impl AgentLoop<'_> {
         }
         Ok(match answered {
             None => Input::Stop,
-            Some(Ok(reply)) => Input::Replied { reply, duration_ms: self.journal.now().since(begun) },
+            Some(Ok(reply)) => {
+                let (reply, findings) = reply::screened(*reply, self.screen, self.known);
+                if !findings.is_empty() {
+                    let what = format!("taken out of its answer: {}", summary(&findings));
+                    let (stage, outcome) = (GuardStage::ModelCall, GuardOutcome::Changed);
+                    let told = PolicyDecisionEvent::new(stage, "screen", outcome, &self.model_name, what);
+                    self.journal.keep([], vec![told.into_event(self.screen, self.journal.now())]);
+                }
+                Input::Replied { reply: Box::new(reply), duration_ms: self.journal.now().since(begun) }
+            }
             Some(Err((error, billed))) => {
                 Input::ModelFailed { kind: error.kind(), message: self.screen.scrub(&error.to_string()).text, billed }
             }
@@ -353,7 +366,7 @@ impl AgentLoop<'_> {
         };
         let now = self.journal.now();
         self.journal.keep([], run.told.into_iter().map(|told| told.into_event(self.screen, now)).collect::<Vec<_>>());
-        let mut findings = Vec::new();
+        let (mut findings, mut hidden) = (Vec::new(), 0);
         let content = std::mem::take(&mut self.warnings)
             .into_iter()
             .map(Content::text)
@@ -362,13 +375,21 @@ impl AgentLoop<'_> {
                 Content::Text { text } => {
                     let screened = self.screen.scrub(&text);
                     findings.extend(screened.findings);
-                    Content::Text { text: screened.text }
+                    let (text, shown) = reveal(&screened.text);
+                    hidden += shown;
+                    Content::Text { text: text.into_owned() }
                 }
                 other => other,
             })
             .collect();
+        let mut changes = Vec::new();
         if !findings.is_empty() {
-            let what = format!("taken out of its output: {}", summary(&findings));
+            changes.push(format!("taken out of its output: {}", summary(&findings)));
+        }
+        if hidden > 0 {
+            changes.push(format!("{hidden} hidden characters of its output are shown"));
+        }
+        for what in changes {
             let mut told =
                 PolicyDecisionEvent::new(GuardStage::ToolOutput, "screen", GuardOutcome::Changed, &call.name, what);
             told.tool_use_id = Some(call.id.clone());

@@ -15,6 +15,8 @@ pub const MEMORY_BUDGET_TOKENS: u32 = 2_000;
 
 /// The tag around text from outside. Inside such text the word is broken, so no text can end its own mark.
 const OUTSIDE: &str = "external_content";
+/// The mark of what a person says to a running task (`behaviour.md` 4.10).
+const NUDGE: &str = "user_nudge";
 /// Longest title shown, in characters; forges allow 255 or 256.
 const TITLE_CHARS: usize = 300;
 /// Longest name of an author shown.
@@ -186,9 +188,9 @@ fn outside(source: &str, text: &str) -> String {
     format!("<{OUTSIDE} source=\"{source}\" trust=\"{trust}\">\n{}\n</{OUTSIDE}>\n\n", text.trim_end())
 }
 
-/// Text that cannot end the mark around it, nor begin another.
+/// Text that cannot end the mark around it, nor begin another, nor speak as a person who nudges.
 fn defused(text: &str) -> String {
-    without_word(text, OUTSIDE, "external-content")
+    without_word(&without_word(text, OUTSIDE, "external-content"), NUDGE, "user-nudge")
 }
 
 /// Cut in its middle to at most that many UTF-16 units.

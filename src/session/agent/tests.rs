@@ -209,6 +209,7 @@ impl Case {
             tools: &mut Tool { story: self.story.clone(), takes: takes(self.tool_takes) },
             saver,
             screen: &Screen::default(),
+            known: &Screen::default().only_known(),
             model_name: "script:m".to_owned(),
             breaker: Breaker::new(BreakerLimits::off()),
             warnings: Vec::new(),

@@ -333,6 +333,7 @@ impl Pipeline {
             }
         };
         let mut saver = Saver::new(save, self.state.checkpoint.as_ref().map(|(_, sha)| sha.clone()));
+        let known = self.screen.only_known();
         let mut looping = AgentLoop {
             machine: Machine::resume(config, self.state.clone()),
             journal: &mut self.journal,
@@ -340,6 +341,7 @@ impl Pipeline {
             tools: host,
             saver: &mut saver,
             screen: &self.screen,
+            known: &known,
             model_name: self.parts.model_name.clone(),
             breaker: self.breaker.clone(),
             warnings: Vec::new(),

@@ -64,6 +64,11 @@ impl Sanitized {
     }
 }
 
+/// Where characters are that nobody sees, in order.
+pub(super) fn invisible_ranges(text: &str) -> impl Iterator<Item = Range<usize>> {
+    invisible::edits(text).into_iter().map(|edit| edit.range)
+}
+
 /// The text without what is not seen, HTML, claimed roles and phrases that call off instructions.
 ///
 /// Ordinary text, code, generics (`Vec<String>`) and comparisons stay as they are; inside code spans and fences HTML

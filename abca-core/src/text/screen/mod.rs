@@ -137,6 +137,12 @@ impl Screen {
         Self { engine: Arc::new(Engine::new(self.engine.rules.clone(), known)) }
     }
 
+    /// A screen that looks for the known values of this one, and for nothing by its form.
+    #[must_use]
+    pub fn only_known(&self) -> Self {
+        Self { engine: Arc::new(Engine::new(Vec::new(), self.engine.known.clone())) }
+    }
+
     /// The names of the rules, in order of precedence.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.engine.rules.iter().map(|ready| ready.rule.id.as_str())
