@@ -218,7 +218,11 @@ fn orders_in_descriptions_do_not_reach_the_model() {
 #[test]
 fn nothing_of_a_server_outlives_the_agent() {
     let served = Served::new("leaves", json!({}));
-    let (ran, json) = served.run(&[call("mcp__test__echo", json!({"text": "x"}))], &[]);
+    // What it left would still be writing while the work is verified.
+    let still = "test ! -e alive || { n=$(wc -l < alive); sleep 0.5; test $n = $(wc -l < alive); }";
+    let config = served.config.to_str().unwrap();
+    let steps = [call("mcp__test__echo", json!({"text": "x"}))];
+    let (ran, json) = served.run_with(&steps, &["--test", still, "--tools", "elevated", "--mcp", config]);
     ran.ends(0);
     done(&json);
 }

@@ -55,7 +55,9 @@ def called(name, arguments):
         print("no more memory for you", file=sys.stderr, flush=True)
         os._exit(3)
     if how == "leaves":
-        subprocess.Popen(["sh", "-c", "sleep 5; echo wrong > file.txt"], start_new_session=True)
+        subprocess.Popen(["sh", "-c", "while :; do echo alive >> alive; sleep 0.02; done"], start_new_session=True)
+        while not os.path.exists("alive"):
+            time.sleep(0.01)
     if how == "asks":
         for n, method in enumerate(["sampling/createMessage", "roots/list", "elicitation/create", "shell/run"]):
             params = {"messages": [], "maxTokens": 1} if n == 0 else {"message": "m", "requestedSchema": {"type": "object", "properties": {}}} if n == 2 else {}
