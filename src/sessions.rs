@@ -305,8 +305,6 @@ impl SessionRunner for SessionsHere {
                 return fail_session(request, self.link.clone(), crate::brain::no_policy(&error)).await;
             }
         };
-        let mut secrets = secrets;
-        secrets.extend(self.mcp.clone().take_secrets().into_values());
         let parts = SessionParts {
             link: self.link.clone(),
             git: self.git.clone(),

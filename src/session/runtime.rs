@@ -104,7 +104,8 @@ fn exit_status(session: &SessionId, done: Result<(), Abort>) -> i32 {
     }
 }
 
-async fn session_life(start: StartSession, parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
+async fn session_life(start: StartSession, mut parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
+    parts.secrets.extend(parts.mcp.known());
     let registered = parts.link.register(start.task, &start.session).await?;
     let state = SessionState::fold(&registered.log);
     let screen = match screen_of(&registered.task, &parts.secrets) {

@@ -23,6 +23,8 @@ const NAME_BYTES: usize = 24;
 const ARGS: usize = 64;
 const TEXT_BYTES: usize = 8 << 10;
 const ENTRIES: usize = 64;
+/// A word of a value that is a secret by itself, in bytes: shorter ones are plain words.
+const LONG_WORD: usize = 16;
 /// How long a call may take where the file says nothing, and at most.
 const CALL: Millis = Millis::secs(120);
 const LONGEST_CALL: Millis = Millis::secs(600);
@@ -250,6 +252,21 @@ impl McpSettings {
             taken.insert(name, SecretString::from(std::mem::take(value)));
         });
         taken
+    }
+
+    /// The same values, for a screen; of one with blanks, as `Bearer TOKEN`, each long word too.
+    pub fn known(&self) -> Vec<SecretString> {
+        let values = self.clone().take_secrets().into_values();
+        let mut known: Vec<SecretString> = Vec::new();
+        for value in values {
+            let words = value
+                .expose_secret()
+                .split_whitespace()
+                .filter(|w| (LONG_WORD..value.expose_secret().len()).contains(&w.len()));
+            known.extend(words.map(SecretString::from));
+            known.push(value);
+        }
+        known
     }
 
     /// Puts them back.
@@ -558,6 +575,15 @@ mod tests {
         .unwrap();
         let whole = settings.clone();
         assert!(!format!("{settings:?}").contains("secret"), "{settings:?}");
+        let known = McpSettings {
+            servers: parsed(
+                r#"{"mcpServers": {"a": {"url": "http://h", "headers": {"X": "Bearer fabricated-token-1"}}}}"#,
+            )
+            .unwrap(),
+            ..McpSettings::default()
+        };
+        let known: Vec<String> = known.known().iter().map(|s| s.expose_secret().to_owned()).collect();
+        assert_eq!(known, ["fabricated-token-1", "Bearer fabricated-token-1"]);
         let secrets = settings.take_secrets();
         assert_eq!(secrets.keys().collect::<Vec<_>>(), ["mcp/a/env/T", "mcp/b/header/X"]);
         let wire = serde_json::to_string(&settings).unwrap();

@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         elif how == "large":
             result = {"content": [{"type": "text", "text": "x" * (9 << 20)}]}
         else:
-            text = f"you said {params['arguments'].get('text')} with {self.headers.get('Authorization')} to {self.headers.get('Host')}"
+            text = f"you said {params['arguments'].get('text')} with {self.headers.get('Authorization').split()[1]} to {self.headers.get('Host')}"
             result = {"content": [{"type": "text", "text": text}]}
         body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
         self.answer(200, body, Content_Type="application/json", Mcp_Session_Id="s1")
