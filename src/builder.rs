@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use abca_compute::SessionRunner;
 use abca_core::blueprint::{Blueprint, PlatformDefaults};
-use abca_core::compute::{ComputeStrategy, SandboxMode, SessionLimits};
+use abca_core::compute::{ComputeStrategy, NetworkMode, SandboxMode, SessionLimits};
+use abca_core::egress::CredentialRule;
 use abca_core::git::{GitProvider, RepoRef};
 use abca_core::guardrail::{DecisionSink, Guardrail};
 use abca_core::id::WorkerId;
@@ -22,6 +23,7 @@ use secrecy::SecretString;
 
 use crate::abca::{Abca, Inner};
 use crate::clock::{OsRandom, SystemClock};
+use crate::egress::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::forge::ForgeSettings;
 use crate::guardrail::{Guard, GuardrailSettings};
@@ -85,6 +87,7 @@ pub struct Builder {
     session_limits: SessionLimits,
     session_payload: Option<String>,
     secrets: BTreeMap<String, SecretString>,
+    credentials: Vec<(CredentialRule, SecretString)>,
     home: Option<PathBuf>,
     forge: ForgeSettings,
     models: ModelSettings,
@@ -295,6 +298,15 @@ impl Builder {
         self
     }
 
+    /// A credential that the egress proxy adds to the requests that it is for. The hands never hold it, and where a server
+    /// shows it, it is taken out of what the model sees. Needs the network `proxy`; for `https` hosts the feature `web`.
+    /// A value that cannot be used fails [`Self::build`].
+    #[must_use]
+    pub fn egress_credential(mut self, rule: CredentialRule, value: SecretString) -> Self {
+        self.credentials.push((rule, value));
+        self
+    }
+
     /// What every session is told at its start, as JSON for the session runtime; no secrets. Default `{}`.
     #[must_use]
     pub fn session_payload(mut self, json: impl Into<String>) -> Self {
@@ -324,6 +336,36 @@ impl Builder {
         self
     }
 
+    /// Puts the credentials into the limits, and answers their values.
+    fn egress_credentials(&mut self) -> Result<BTreeMap<String, SecretString>, Error> {
+        let invalid = |text: String| Error::new(ErrorKind::Invalid, text);
+        let network = self.session_limits.network_of_hands();
+        let egress = &mut self.session_limits.egress;
+        let mut values = BTreeMap::new();
+        for (rule, value) in std::mem::take(&mut self.credentials) {
+            if values.insert(Credentials::secret_name(&rule), value).is_some() {
+                return Err(invalid(format!(
+                    "there are two values for the credential `{rule}`: leave one of them out"
+                )));
+            }
+            egress.credentials.push(rule);
+        }
+        egress.check().map_err(|why| invalid(format!("the settings of the egress proxy are not acceptable: {why}")))?;
+        if self.launcher.is_none() {
+            Credentials::resolve(&egress.credentials, &values).map_err(|e| invalid(e.to_string()))?;
+        }
+        let Some(rule) = egress.credentials.first() else { return Ok(values) };
+        if network != NetworkMode::Proxy {
+            let text = format!("the credential `{rule}` needs the egress proxy: set the sessions' network to `proxy`");
+            return Err(invalid(text));
+        }
+        if let Some(rule) = egress.credentials.iter().find(|rule| rule.is_tls() && !cfg!(feature = "web")) {
+            let text = format!("the credential `{rule}` needs the feature `web`, and this program is built without it");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        Ok(values)
+    }
+
     /// Checks and joins the parts, and starts the orchestrator.
     ///
     /// # Errors
@@ -332,11 +374,15 @@ impl Builder {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn build(self) -> Result<Abca, Error> {
+    pub async fn build(mut self) -> Result<Abca, Error> {
+        let credentials = self.egress_credentials()?;
         let mut worker_config = self.worker_config;
         worker_config.caps = worker_config.caps.and(&Caps::of(&self.platform));
         let user = UserId::new(self.user.unwrap_or_else(|| "local".to_owned()))
             .map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
+        if self.worker.unwrap_or(true) && self.launcher.is_none() {
+            self.platform.network = network_here(self.platform.network, &self.session_limits)?;
+        }
         self.platform.check().map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).with_source(e))?;
         for (repo, blueprint) in &self.repositories {
             let bad = |e: &dyn fmt::Display| Error::new(ErrorKind::Invalid, format!("the settings of `{repo}`: {e}"));
@@ -437,14 +483,15 @@ impl Builder {
                 (Some(compute), None)
                     if platform.recipe.has_model() && self.session_payload.is_none() && self.secrets.is_empty() =>
                 {
-                    let launcher = HereLauncher::new(secret.clone(), self.session_limits, &platform.recipe);
+                    let launcher =
+                        HereLauncher::new(secret.clone(), self.session_limits, credentials, &platform.recipe);
                     (compute(&platform)?, Arc::new(launcher) as Arc<dyn Launcher>)
                 }
                 (Some(compute), None) => {
                     let launcher: Arc<dyn Launcher> = Arc::new(PlainLauncher {
                         secret: secret.clone(),
                         payload: self.session_payload.unwrap_or_else(|| "{}".to_owned()),
-                        secrets: self.secrets,
+                        secrets: self.secrets.into_iter().chain(credentials).collect(),
                         limits: self.session_limits,
                     });
                     (compute(&platform)?, launcher)
@@ -455,6 +502,7 @@ impl Builder {
                     secret: secret.clone(),
                     limits: self.session_limits,
                     forge: self.forge,
+                    credentials,
                     own_parts,
                 })?,
             };
@@ -481,6 +529,19 @@ impl Builder {
         }
         Ok(Abca { inner: Arc::new(inner) })
     }
+}
+
+/// The network that sessions of this process get is what blueprints and prompts are checked against.
+fn network_here(said: NetworkMode, limits: &SessionLimits) -> Result<NetworkMode, Error> {
+    let given = limits.network_of_hands();
+    if said != NetworkMode::default() && said != given {
+        let (said, given) = (said.as_str(), given.as_str());
+        let text = format!(
+            "the platform's network is `{said}` and that of its sessions `{given}`: make both the same, or leave the platform's out"
+        );
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    Ok(given)
 }
 
 fn missing(what: &str, call: &str) -> Error {

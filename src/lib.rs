@@ -28,6 +28,8 @@ mod state;
 mod stores;
 mod sweep;
 mod tell;
+#[cfg(feature = "web")]
+mod web;
 
 pub use self::abca::Abca;
 pub use abca_core::event::{Event, EventType};

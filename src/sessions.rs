@@ -69,6 +69,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) secret: LinkSecret,
     pub(crate) limits: SessionLimits,
     pub(crate) forge: ForgeSettings,
+    /// Values of the egress proxy's credentials, by name.
+    pub(crate) credentials: BTreeMap<String, SecretString>,
     /// Parts of the embedder's own: sessions must run in this process.
     pub(crate) own_parts: bool,
 }
@@ -79,7 +81,7 @@ type Wired = (Arc<dyn ComputeStrategy>, Arc<dyn Launcher>);
 pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     let recipe = &w.platform.recipe;
     if w.own_parts {
-        let launcher = HereLauncher::new(w.secret, w.limits, recipe);
+        let launcher = HereLauncher::new(w.secret, w.limits, w.credentials, recipe);
         return Ok((Arc::new(InProcess::new(w.platform.sessions()?)), Arc::new(launcher)));
     }
     let state = state_of(w.platform)?;
@@ -96,6 +98,7 @@ pub(crate) fn wire(w: Wiring<'_>) -> Result<Wired, Error> {
     let mut secrets = models.secrets();
     let mut mcp = recipe.mcp.clone();
     secrets.extend(mcp.take_secrets());
+    secrets.extend(w.credentials);
     let config = ProcessConfig {
         state_dir: state.sessions_dir(),
         // The very file that runs, also after it was built anew.
@@ -330,12 +333,18 @@ impl SessionRunner for SessionsHere {
 pub(crate) struct HereLauncher {
     secret: LinkSecret,
     limits: SessionLimits,
+    credentials: BTreeMap<String, SecretString>,
     model: ModelSource,
 }
 
 impl HereLauncher {
-    pub(crate) fn new(secret: LinkSecret, limits: SessionLimits, recipe: &Recipe) -> Self {
-        Self { secret, limits, model: recipe.source() }
+    pub(crate) fn new(
+        secret: LinkSecret,
+        limits: SessionLimits,
+        credentials: BTreeMap<String, SecretString>,
+        recipe: &Recipe,
+    ) -> Self {
+        Self { secret, limits, credentials, model: recipe.source() }
     }
 }
 
@@ -352,7 +361,7 @@ impl Launcher for HereLauncher {
             attempt,
             payload: serde_json::to_string(&payload).map_err(|e| e.to_string())?,
             token: self.secret.token(session),
-            secrets: BTreeMap::new(),
+            secrets: self.credentials.clone(),
             limits: within(&self.limits, task),
         })
     }

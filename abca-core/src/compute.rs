@@ -132,6 +132,16 @@ impl Default for SessionLimits {
     }
 }
 
+impl SessionLimits {
+    /// How the network of the hands stands in the end: without walls nothing closes it.
+    pub const fn network_of_hands(&self) -> NetworkMode {
+        match self.sandbox {
+            SandboxMode::Required => self.network,
+            SandboxMode::Unsandboxed => NetworkMode::Host,
+        }
+    }
+}
+
 /// A start of a session.
 #[derive(Debug, Clone)]
 pub struct StartSession {

@@ -244,6 +244,13 @@ pub(super) struct HandsArgs {
     /// What becomes of other hosts with --network proxy
     #[arg(long, value_enum, default_value_t = Egress::Enforce)]
     pub(super) egress: Egress,
+    /// A credential that the egress proxy adds for a host, and the agent never sees: URL=HOW:env:NAME or URL=HOW:file:PATH,
+    /// where URL is https://HOST[:PORT][/PATH] and HOW is bearer, basic (USER:PASSWORD) or a header's name. May be repeated
+    #[arg(long, value_name = "URL=HOW:FROM")]
+    pub(super) credential: Vec<super::credential::CredentialArg>,
+    /// Authorities (PEM) beside the system's that may vouch for the hosts of --credential; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(super) egress_ca: Vec<PathBuf>,
     /// Let the agent's tools run without walls. Only for machines that hold nothing of value
     #[arg(long)]
     pub(super) unsandboxed: bool,

@@ -211,8 +211,12 @@ pub(super) fn session_limits(args: &HandsArgs) -> Result<SessionLimits, Failed> 
         Network::Proxy => NetworkMode::Proxy,
         Network::Host => NetworkMode::Host,
     };
-    if network != NetworkMode::Proxy && !(args.allow_host.is_empty() && args.egress == Egress::Enforce) {
-        let text = "`--allow-host` and `--egress` belong to the egress proxy: add `--network proxy`, or leave them out";
+    let unused = args.allow_host.is_empty()
+        && args.egress == Egress::Enforce
+        && args.credential.is_empty()
+        && args.egress_ca.is_empty();
+    if network != NetworkMode::Proxy && !unused {
+        let text = "`--allow-host`, `--credential`, `--egress-ca` and `--egress` belong to the egress proxy: add `--network proxy`, or leave them out";
         return Err(Failed::new(2, text.to_owned()));
     }
     if network == NetworkMode::Proxy && args.unsandboxed {
@@ -223,7 +227,12 @@ pub(super) fn session_limits(args: &HandsArgs) -> Result<SessionLimits, Failed> 
         Egress::Observe => EgressMode::Observe,
         Egress::Enforce => EgressMode::Enforce,
     };
-    let egress = EgressSettings { mode, allow: args.allow_host.clone() };
+    let authorities = args.egress_ca.iter().map(|file| {
+        let file = absolute(file)?;
+        file.to_str().map(str::to_owned).ok_or_else(|| Failed::new(2, format!("`{}` is no UTF-8", file.display())))
+    });
+    let mut egress = EgressSettings { mode, allow: args.allow_host.clone(), ..EgressSettings::default() };
+    egress.authorities = authorities.collect::<Result<_, _>>()?;
     egress.check().map_err(|why| Failed::new(2, format!("the list of `--allow-host` {why}")))?;
     let sandbox = if args.unsandboxed { SandboxMode::Unsandboxed } else { SandboxMode::Required };
     Ok(SessionLimits { network, egress, sandbox, ..SessionLimits::default() })

@@ -40,7 +40,8 @@ pub(super) async fn demo(state: Place, output: Output, args: DemoArgs) -> Result
     let trajectory = demo.join("trajectory.jsonl");
     let mut settings = ModelSettings::new(format!("replay:{}", trajectory.display()));
     settings.max_output_tokens = 4_096;
-    let abca = builder(state)?.models(settings).session_limits(session_limits(&args.hands)?).build().await?;
+    let builder = builder(state)?.models(settings).session_limits(session_limits(&args.hands)?);
+    let abca = super::credential::with_credentials(builder, &args.hands.credential)?.build().await?;
     std::fs::create_dir_all(&demo).map_err(|e| cannot("make", &demo, &e))?;
     std::fs::write(&trajectory, TRAJECTORY).map_err(|e| cannot("write", &trajectory, &e))?;
     let repo = sample(&demo)?;

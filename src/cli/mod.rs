@@ -6,6 +6,7 @@
 mod approvals;
 mod args;
 mod common;
+mod credential;
 mod demo;
 mod follow;
 mod guard;

@@ -11,6 +11,7 @@ use super::args::{RunArgs, SubmitArgs, TaskArgs};
 use super::common::{
     Failed, Interrupts, Output, Place, builder, model_name, model_settings, repo_name, say, session_limits, state_dir,
 };
+use super::credential::with_credentials;
 use super::follow::{Followed, follow};
 use super::guard::{guarded, guardrail_elsewhere};
 use super::{is_json, pr, print_json, show};
@@ -91,6 +92,7 @@ pub(super) async fn run(state: Place, output: Output, args: RunArgs) -> Result<u
         .policies(policies)
         .mcp(mcp)
         .session_limits(session_limits(&args.hands)?);
+    let builder = with_credentials(builder, &args.hands.credential)?;
     let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     // From here on there is something to cancel.
     let mut interrupts = Interrupts::listen()?;
@@ -168,10 +170,11 @@ fn submitted(handle: &TaskHandle, output: Output) -> Result<u8, Failed> {
 
 /// Submits, and leaves the work to a worker in the background that ends when nothing is left to do.
 async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -> Result<u8, Failed> {
-    session_limits(&args.hands)?;
+    let limits = session_limits(&args.hands)?;
     let dir = state_dir(state.state.clone())?;
     let store = state.store.clone();
-    let operator = settings(&args.task)?;
+    let mut operator = settings(&args.task)?;
+    operator.platform.network = limits.network_of_hands();
     let builder = guarded(builder(state)?, &args.guard, output)?.worker(false);
     let abca = builder.platform(operator.platform).repositories(operator.repositories).build().await?;
     let handle = abca.submit(task).await?;
@@ -196,6 +199,12 @@ async fn detached(state: Place, output: Output, args: &RunArgs, task: NewTask) -
     });
     for rule in &args.hands.allow_host {
         command.arg("--allow-host").arg(rule.to_string());
+    }
+    for credential in &args.hands.credential {
+        command.arg("--credential").arg(credential.to_argument()?);
+    }
+    for file in &args.hands.egress_ca {
+        command.arg("--egress-ca").arg(super::common::absolute(file)?);
     }
     match args.hands.egress {
         super::args::Egress::Observe => drop(command.args(["--egress", "observe"])),

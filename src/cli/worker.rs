@@ -26,7 +26,8 @@ pub(super) async fn worker(state: Place, output: Output, args: WorkerArgs) -> Re
     let operator = super::common::settings(args.settings.as_deref())?;
     let builder = builder.platform(operator.platform).repositories(operator.repositories);
     let builder = builder.mcp(super::mcp::settings(&args.servers)?);
-    let abca = builder.models(settings).session_limits(session_limits(&args.hands)?).build().await?;
+    let builder = builder.models(settings).session_limits(session_limits(&args.hands)?);
+    let abca = super::credential::with_credentials(builder, &args.hands.credential)?.build().await?;
     let ended = endings()?;
     let shown = abca.state_dir().map(|s| s.path().display().to_string()).unwrap_or_default();
     if is_json(output) {

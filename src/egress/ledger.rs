@@ -31,6 +31,8 @@ struct State {
     kinds: BTreeMap<(String, GuardOutcome), Counted>,
     /// Decisions about hosts beyond [`KINDS`].
     beyond: Counted,
+    /// Nobody takes anything along any more.
+    closed: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,10 @@ impl Ledger {
     pub fn note(&self, outcome: GuardOutcome, subject: &str, detail: &str, reason: &str) {
         let now = self.clock.now();
         let mut state = self.lock();
+        if state.closed {
+            lost(&self.event(outcome, subject, detail, reason, now));
+            return;
+        }
         let full = state.kinds.len() >= KINDS;
         match state.kinds.get_mut(&(subject.to_owned(), outcome)) {
             Some(known) => known.more = known.more.saturating_add(1),
@@ -71,6 +77,17 @@ impl Ledger {
     /// What is to be told at the end: every count too.
     pub fn take_all(&self) -> Vec<NewEvent> {
         self.taken(true)
+    }
+
+    /// What is to be told at the end, the last time: what is decided afterwards is told in the log of this process alone.
+    pub fn close(&self) -> Vec<NewEvent> {
+        self.lock().closed = true;
+        self.taken(true)
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     fn taken(&self, all: bool) -> Vec<NewEvent> {
@@ -108,4 +125,11 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells of a decision that came too late to be an event of the task. Screened, as events are.
+pub(crate) fn lost(event: &NewEvent) {
+    let word = |key: &str| event.metadata.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let (outcome, subject, reason) = (word("outcome"), word("subject"), word("reason"));
+    tracing::warn!(%outcome, %subject, %reason, "an egress decision is no event of its task: the session is over");
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use abca_core::egress::{Head, Kind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use abca_core::egress::{BadRequest, Framing, Head, Kind};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::gate::{Gate, Refused};
 use super::relay::{self, Activity, Allowance, Stopped};
+use super::tunnel::{ALERT, opening};
 
 /// What a session may ask of its proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +74,8 @@ impl Proxy {
 }
 
 #[derive(Debug)]
-struct Serving {
-    gate: Arc<Gate>,
+pub(super) struct Serving {
+    pub(super) gate: Arc<Gate>,
     outward: Allowance,
     inward: Allowance,
 }
@@ -111,7 +112,7 @@ impl Serving {
     async fn connection(&self, mut client: UnixStream) {
         let limits = self.gate.limits();
         let served = async {
-            let (head, rest) = match timeout(limits.head, self.head(&mut client)).await {
+            let (head, rest) = match timeout(limits.head, self.head(&mut client, Head::parse)).await {
                 Ok(head) => head?,
                 Err(_) => return Err(self.bad(408, "the head of the request did not come in time")),
             };
@@ -127,18 +128,22 @@ impl Serving {
     }
 
     /// A whole head, and what came after it.
-    async fn head(&self, client: &mut UnixStream) -> Result<(Head, Vec<u8>), Refused> {
+    pub(super) async fn head(
+        &self,
+        client: &mut (impl AsyncRead + Unpin),
+        read: impl Fn(&[u8]) -> Result<Option<(Head, usize)>, BadRequest>,
+    ) -> Result<(Head, Vec<u8>), Refused> {
         let most = self.gate.limits().head_bytes;
         let mut bytes = Vec::new();
         loop {
-            match Head::parse(&bytes) {
+            match read(&bytes) {
                 Ok(Some((head, used))) => return Ok((head, bytes.split_off(used))),
                 Ok(None) if bytes.len() >= most => return Err(self.bad(431, "the head of the request is too long")),
                 Ok(None) => {}
                 Err(error) => return Err(self.bad(400, &error.to_string())),
             }
             let room = (most - bytes.len()) as u64;
-            match client.take(room).read_buf(&mut bytes).await {
+            match (&mut *client).take(room).read_buf(&mut bytes).await {
                 Ok(0) if bytes.is_empty() => return Err(Refused::new(400, "no request")),
                 Ok(0) => return Err(self.bad(400, "the request ended amid its head")),
                 Ok(_) => {}
@@ -147,7 +152,7 @@ impl Serving {
         }
     }
 
-    fn bad(&self, status: u16, reason: &str) -> Refused {
+    pub(super) fn bad(&self, status: u16, reason: &str) -> Refused {
         self.gate.note_bad("request", reason);
         Refused::new(status, reason)
     }
@@ -160,8 +165,14 @@ impl Serving {
         let addresses = self.gate.admit(&head.host, head.port, what).await?;
         let mut upstream = self.gate.connect(&addresses).await?;
         let done = match head.kind {
-            Kind::Tunnel => self.tunnel(client, &mut upstream, rest).await,
-            Kind::Forward { .. } => self.forward(client, &mut upstream, &head, rest).await,
+            Kind::Tunnel if self.gate.intercepts(&head.host, head.port) => {
+                self.intercepted(client, upstream, &head, rest).await?
+            }
+            Kind::Tunnel => self.tunnel(client, &mut upstream, &head, rest).await,
+            Kind::Forward { .. } => {
+                let sent = self.gate.rewritten(false, &head);
+                self.exchange(client.split(), upstream.split(), &sent, head.framing, rest).await
+            }
         };
         let subject = format!("{}:{}", head.host, head.port);
         match done {
@@ -170,31 +181,81 @@ impl Serving {
             Err(Stopped::Framing) => {
                 self.gate.note_bad(&subject, "the body of a request is not framed as its head says")
             }
+            // It is told already.
+            Err(Stopped::Tunnel) => drop(timeout(ANSWER, client.write_all(&ALERT)).await),
         }
         Ok(())
     }
 
-    async fn tunnel(&self, client: &mut UnixStream, upstream: &mut TcpStream, rest: Vec<u8>) -> Result<(), Stopped> {
-        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
-        let activity = Activity::new(self.gate.limits().idle);
-        let ((client_in, client_out), (upstream_in, upstream_out)) = (client.split(), upstream.split());
-        let outward = relay::all(rest.as_slice().chain(client_in), upstream_out, &self.outward, &activity);
-        let inward = relay::all(upstream_in, client_out, &self.inward, &activity);
-        tokio::try_join!(outward, inward).map(drop)
-    }
-
-    async fn forward(
+    async fn tunnel(
         &self,
         client: &mut UnixStream,
         upstream: &mut TcpStream,
         head: &Head,
         rest: Vec<u8>,
     ) -> Result<(), Stopped> {
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
         let activity = Activity::new(self.gate.limits().idle);
-        let ((client_in, client_out), (upstream_in, mut upstream_out)) = (client.split(), upstream.split());
-        upstream_out.write_all(&head.rewritten()).await?;
+        let ((client_in, client_out), (upstream_in, upstream_out)) = (client.split(), upstream.split());
+        let outward = async {
+            let (mut from, mut to) = (rest.as_slice().chain(client_in), upstream_out);
+            let begun = opening(&mut from, &head.host, head.port, &activity).await?;
+            if let Some(refusal) = begun.refusal {
+                self.gate.admit_opening(&head.host, head.port, &refusal).map_err(|()| Stopped::Tunnel)?;
+            }
+            relay::pass(&begun.bytes, &mut to, &self.outward, &activity).await?;
+            relay::all(from, to, &self.outward, &activity).await
+        };
+        let inward = relay::all(upstream_in, client_out, &self.inward, &activity);
+        tokio::try_join!(outward, inward).map(drop)
+    }
+
+    #[cfg(feature = "web")]
+    async fn intercepted(
+        &self,
+        client: &mut UnixStream,
+        upstream: TcpStream,
+        head: &Head,
+        rest: Vec<u8>,
+    ) -> Result<Result<(), Stopped>, Refused> {
+        match self.gate.tls() {
+            Some(tls) => Ok(self.inside(tls, client, upstream, head, rest).await),
+            None => Err(self.no_tls(head)),
+        }
+    }
+
+    #[cfg(not(feature = "web"))]
+    async fn intercepted(
+        &self,
+        _client: &mut UnixStream,
+        _upstream: TcpStream,
+        head: &Head,
+        _rest: Vec<u8>,
+    ) -> Result<Result<(), Stopped>, Refused> {
+        Err(self.no_tls(head))
+    }
+
+    /// A tunnel that is not looked into would lack its credential, and nobody would know why.
+    fn no_tls(&self, head: &Head) -> Refused {
+        let why = "the host has a credential and this proxy does not speak TLS, which would be needed to add it";
+        self.gate.note_failed(&head.host, head.port, why);
+        Refused::new(501, why)
+    }
+
+    /// One request and its answer.
+    pub(super) async fn exchange(
+        &self,
+        (client_in, client_out): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+        (upstream_in, mut upstream_out): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+        head: &[u8],
+        framing: Framing,
+        rest: Vec<u8>,
+    ) -> Result<(), Stopped> {
+        let activity = Activity::new(self.gate.limits().idle);
+        relay::pass(head, &mut upstream_out, &self.outward, &activity).await?;
+        activity.wait(upstream_out.flush()).await?;
         let from = BufReader::new(rest.as_slice().chain(client_in));
-        let outward = relay::body(from, upstream_out, head.framing, &self.outward, &activity);
+        let outward = relay::body(from, upstream_out, framing, &self.outward, &activity);
         let inward = relay::all(upstream_in, client_out, &self.inward, &activity);
         tokio::pin!(outward, inward);
         let mut sending = true;
@@ -214,11 +275,14 @@ impl Serving {
 }
 
 /// How long an answer of our own may take.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// Most of what a refused client still says that is read, so that it gets to read the answer.
 const DRAIN_BYTES: u64 = 1 << 20;
 
-async fn answer(client: &mut UnixStream, refused: &Refused) -> std::io::Result<()> {
+pub(super) async fn answer(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    refused: &Refused,
+) -> std::io::Result<()> {
     let line: String =
         refused.reason.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect();
     let head = format!(

@@ -25,6 +25,8 @@ pub(super) enum Stopped {
     Bytes,
     /// A body that is not framed as its head says.
     Framing,
+    /// A tunnel that leads elsewhere than it was opened to.
+    Tunnel,
 }
 
 impl From<io::Error> for Stopped {
@@ -65,7 +67,7 @@ impl Activity {
     }
 
     /// Waits for what reads or writes, as long as anything moves at all.
-    async fn wait<T>(&self, what: impl Future<Output = io::Result<T>>) -> Result<T, Stopped> {
+    pub(super) async fn wait<T>(&self, what: impl Future<Output = io::Result<T>>) -> Result<T, Stopped> {
         tokio::pin!(what);
         loop {
             match timeout(self.idle, what.as_mut()).await {
@@ -94,6 +96,8 @@ pub(super) async fn all(
             break;
         }
         pass(&piece[..read], &mut to, allowance, activity).await?;
+        // TLS may keep some of it.
+        activity.wait(to.flush()).await?;
     }
     activity.wait(to.shutdown()).await
 }
@@ -157,12 +161,16 @@ async fn exactly(
     Ok(())
 }
 
-async fn pass(
+pub(super) async fn pass(
     bytes: &[u8],
     to: &mut (impl AsyncWrite + Unpin),
     allowance: &Allowance,
     activity: &Activity,
 ) -> Result<(), Stopped> {
+    // Nothing is passed on and nothing is flushed: there may be nobody there any more.
+    if bytes.is_empty() {
+        return Ok(());
+    }
     allowance.take(bytes.len())?;
     activity.wait(to.write_all(bytes)).await
 }
@@ -189,6 +197,7 @@ mod tests {
             Err(Stopped::Idle) => Err("idle"),
             Err(Stopped::Bytes) => Err("bytes"),
             Err(Stopped::Framing) => Err("framing"),
+            Err(Stopped::Tunnel) => Err("tunnel"),
         }
     }
 

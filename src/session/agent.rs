@@ -528,7 +528,7 @@ fn checkpoint(journal: &mut Journal, Saved { turn, sha, churn }: Saved) -> Vec<L
 /// The argument that says most about a call: what it runs, or where.
 pub(super) fn main_argument(call: &ToolCall) -> &str {
     let ToolInput::Json(input) = &call.input else { return "" };
-    ["command", "file_path", "pattern", "path"].iter().find_map(|k| input.get(*k)?.as_str()).unwrap_or_default()
+    ["command", "file_path", "url", "pattern", "path"].iter().find_map(|k| input.get(*k)?.as_str()).unwrap_or_default()
 }
 
 fn content_text(part: &Content) -> &str {

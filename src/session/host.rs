@@ -46,9 +46,32 @@ pub(crate) struct Host {
     pub(crate) todos: tools::Todos,
     /// The MCP servers, where the task has any.
     pub(crate) servers: Option<Servers>,
+    /// Gets pages, where the session has a network.
+    #[cfg(feature = "web")]
+    pub(crate) web: crate::web::Web,
 }
 
 impl Host {
+    /// A page of the web, as text from outside; what comes after it is judged as tainted.
+    #[cfg(feature = "web")]
+    async fn fetched(&mut self, args: &tools::WebFetchArgs) -> ToolRun {
+        // A refusal too may hold words of the host's.
+        self.tainted = true;
+        match self.web.fetch(&args.url).await {
+            Ok(page) => {
+                let text = abca_core::prompt::web_page(&page.url, &page.text, args.offset, tools::MAX_RESULT_CHARS);
+                ToolRun { content: vec![Content::text(text)], is_error: false, told: Vec::new() }
+            }
+            Err(why) => ToolRun { content: vec![Content::text(why)], is_error: true, told: Vec::new() },
+        }
+    }
+
+    #[cfg(not(feature = "web"))]
+    async fn fetched(&mut self, _args: &tools::WebFetchArgs) -> ToolRun {
+        let why = "pages cannot be fetched here: this program is built without the feature `web`";
+        ToolRun { content: vec![Content::text(why)], is_error: true, told: Vec::new() }
+    }
+
     /// The project's variables for its commands, but for those that the walls themselves set.
     fn project_env(&self) -> BTreeMap<String, String> {
         let reserved = |name: &str| {
@@ -81,6 +104,9 @@ impl ToolHost for Host {
         };
         if let tools::ToolRequest::Bash(args) = &mut request {
             args.env = self.project_env();
+        }
+        if let tools::ToolRequest::WebFetch(args) = &request {
+            return self.fetched(args).await;
         }
         let client = match self.workspace.hands().client().await {
             Ok(client) => client,

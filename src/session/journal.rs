@@ -235,10 +235,12 @@ impl Journal {
 
     /// Says the last word, after what was kept.
     pub(crate) async fn report(&mut self, report: &SessionReport) -> Result<(), Abort> {
-        self.events.extend(self.egress.iter().flat_map(|ledger| ledger.take_all()));
+        let decided: Vec<NewEvent> = self.egress.iter().flat_map(|ledger| ledger.close()).collect();
+        self.events.extend(decided.iter().cloned());
         // A platform that stops the session may hear no more of the log, but it hears this.
         if let Err(error) = self.flush().await {
             tracing::warn!(%error, "the end of the log could not be written");
+            decided.iter().for_each(crate::egress::lost);
         }
         Ok(self.link.report(self.task, &self.session, report).await?)
     }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use abca_core::SessionId;
-use abca_core::compute::{SandboxMode, StartSession};
+use abca_core::compute::{NetworkMode, SandboxMode, StartSession};
+use abca_core::egress::EgressMode;
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::GitProvider;
 use abca_core::link::SessionLink;
@@ -22,7 +23,9 @@ use super::journal::{Abort, Ears, Journal, heartbeat, listen};
 use super::pipeline::Pipeline;
 use super::report::{Outcome, report_of};
 use super::workspace::HandsProgram;
-use crate::egress::{Gate, Ledger, ProxyLimits, SystemResolver};
+#[cfg(feature = "web")]
+use crate::egress::Interception;
+use crate::egress::{Credentials, Gate, Ledger, ProxyLimits, SystemResolver};
 
 /// How often a session says that it lives when it has nothing else to say. Well below the reference's 45 s.
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -73,7 +76,11 @@ pub struct SessionParts {
 /// `cancelled`.
 pub async fn run_session(start: StartSession, parts: SessionParts, stop: CancellationToken) -> i32 {
     let session = start.session.clone();
-    exit_status(&session, session_life(start, parts, stop).await)
+    let way_out = match WayOut::of(&start) {
+        Ok(way_out) => way_out,
+        Err(failure) => return fail_session(start, parts.link, failure).await,
+    };
+    exit_status(&session, session_life(start, parts, way_out, stop).await)
 }
 
 /// Runs a session that cannot be set up: it registers, reports why it failed, and ends. Answers its exit status.
@@ -104,7 +111,54 @@ fn exit_status(session: &SessionId, done: Result<(), Abort>) -> i32 {
     }
 }
 
-async fn session_life(start: StartSession, mut parts: SessionParts, stop: CancellationToken) -> Result<(), Abort> {
+/// What the egress proxy of a session needs beside its settings.
+struct WayOut {
+    credentials: Credentials,
+    #[cfg(feature = "web")]
+    tls: Option<Interception>,
+}
+
+impl WayOut {
+    fn of(start: &StartSession) -> Result<Self, Failure> {
+        let failed = |text: String| Failure::new(FailureReason::Infrastructure, text);
+        let egress = &start.limits.egress;
+        let credentials =
+            Credentials::resolve(&egress.credentials, &start.secrets).map_err(|e| failed(e.to_string()))?;
+        #[cfg(feature = "web")]
+        let tls = match credentials.intercepted().as_slice() {
+            [] => None,
+            hosts => Some(Interception::new(hosts, &egress.authorities).map_err(|e| failed(e.to_string()))?),
+        };
+        Ok(Self {
+            credentials,
+            #[cfg(feature = "web")]
+            tls,
+        })
+    }
+
+    fn gate(self, start: &StartSession, ledger: Arc<Ledger>) -> Gate {
+        let mut settings = start.limits.egress.clone();
+        // Commands reach every public host then, so a page may come from there too.
+        if start.limits.network_of_hands() == NetworkMode::Host {
+            settings.mode = EgressMode::Observe;
+        }
+        let gate = Gate::new(settings, Arc::new(SystemResolver), ledger, ProxyLimits::default())
+            .with_credentials(self.credentials);
+        #[cfg(feature = "web")]
+        if let Some(tls) = self.tls {
+            return gate.with_tls(tls);
+        }
+        gate
+    }
+}
+
+async fn session_life(
+    start: StartSession,
+    mut parts: SessionParts,
+    way_out: WayOut,
+    stop: CancellationToken,
+) -> Result<(), Abort> {
+    parts.secrets.extend(way_out.credentials.known());
     parts.secrets.extend(parts.mcp.known());
     let registered = parts.link.register(start.task, &start.session).await?;
     let state = SessionState::fold(&registered.log);
@@ -125,9 +179,12 @@ async fn session_life(start: StartSession, mut parts: SessionParts, stop: Cancel
     let journal =
         Journal::new(parts.link.clone(), parts.clock.clone(), start.task, start.session.clone(), state.len, ears)
             .with_egress(ledger.clone());
-    let gate = Gate::new(start.limits.egress.clone(), Arc::new(SystemResolver), ledger, ProxyLimits::default());
+    let late = ledger.clone();
+    let gate = way_out.gate(&start, ledger);
     let mut pipeline = Pipeline::new(registered.task, start, parts, (state, breaker), journal, screen, Arc::new(gate));
     let done = pipeline.run().await;
+    // A session that ends without a report has nobody to tell.
+    late.close().iter().for_each(crate::egress::lost);
     beat.abort();
     ear.abort();
     done

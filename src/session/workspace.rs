@@ -8,7 +8,7 @@ use std::sync::Arc;
 use abca_compute::sandbox::{Child, EGRESS_SOCKET, Io, Sandbox, SandboxSpec, default_toolchains};
 use abca_core::TaskId;
 use abca_core::compute::{ComputeError, NetworkMode, SandboxMode, SessionLimits};
-use abca_core::egress::PROXY_PORT;
+use abca_core::egress::{PROXY_PORT, trust};
 use abca_core::git::{GitError, GitErrorKind, GitProvider, RepoRef};
 use abca_core::prompt::{ProjectSettings, SETTINGS_PATH};
 use abca_core::session::Churn;
@@ -303,12 +303,17 @@ impl Walled {
         };
         let unsandboxed = limits.sandbox == SandboxMode::Unsandboxed;
         let inner_tmp = if unsandboxed { tmp.clone() } else { PathBuf::from("/tmp") };
-        let env = tools.environment(&inner_tmp, limits.network);
+        let mut env = tools.environment(&inner_tmp, limits.network);
         let path = env.get("PATH").cloned().unwrap_or_default();
         let proxy = match limits.network {
             NetworkMode::Off | NetworkMode::Host => None,
             NetworkMode::Proxy => Some(start_proxy(dir, gate)?),
         };
+        if let (Some(_), Some(bundle)) = (&proxy, gate.bundle()) {
+            write_authorities(&tmp, bundle)?;
+            let inside = inner_tmp.join(AUTHORITIES).to_string_lossy().into_owned();
+            env.extend(trust(&inside).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
         let sandbox = Sandbox::prepare(SandboxSpec {
             work_tree: work_tree(dir),
             tmp,
@@ -372,6 +377,28 @@ impl Walled {
 
 /// Name of the egress proxy's socket in a workspace, without its ending.
 const EGRESS: &str = "egress";
+
+/// The authorities that the hands are to trust, in their temporary folder. A tool may change the file: it then trusts others
+/// than the proxy, and reaches no more for it.
+const AUTHORITIES: &str = "egress-authorities.pem";
+
+fn write_authorities(tmp: &Path, bundle: &str) -> Result<(), ComputeError> {
+    let path = tmp.join(AUTHORITIES);
+    let write = || {
+        // Whatever a tool put there, a link too, is not followed.
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+        std::io::Write::write_all(&mut file, bundle.as_bytes())
+    };
+    write().map_err(|error| {
+        let text = format!("cannot write `{}`: {error}", path.display());
+        ComputeError::new(abca_core::compute::ComputeErrorKind::Internal, "prepare", text).with_source(error)
+    })
+}
 
 fn start_proxy(dir: &Path, gate: &Arc<Gate>) -> Result<(Proxy, PathBuf), ComputeError> {
     let problem = |error: std::io::Error| {

@@ -26,3 +26,21 @@ pub fn environment() -> Vec<(&'static str, String)> {
     all.extend([("CARGO_NET_GIT_FETCH_WITH_CLI", "true".to_owned()), ("NODE_USE_ENV_PROXY", "1".to_owned())]);
     all
 }
+
+/// Variables that make programs trust the authorities of a file (PEM): those of OpenSSL and what is built on it, curl, Python,
+/// pip, Node, npm, cargo, git, Deno and the AWS tools. The file has to hold the public authorities too.
+pub fn trust(file: &str) -> Vec<(&'static str, String)> {
+    let names = [
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "PIP_CERT",
+        "NODE_EXTRA_CA_CERTS",
+        "npm_config_cafile",
+        "CARGO_HTTP_CAINFO",
+        "GIT_SSL_CAINFO",
+        "DENO_CERT",
+        "AWS_CA_BUNDLE",
+    ];
+    names.into_iter().map(|name| (name, file.to_owned())).collect()
+}

@@ -4,6 +4,7 @@
 //! Everything here decides and does nothing; the proxy that asks is in the crate `abca`.
 
 mod address;
+mod credential;
 mod environment;
 mod hello;
 mod host;
@@ -11,7 +12,10 @@ mod request;
 mod settings;
 
 pub use address::AddressClass;
-pub use environment::{PROXY_PORT, environment};
+pub use credential::{
+    CREDENTIAL_BYTES, CredentialForm, CredentialRule, InvalidCredential, InvalidValue, MAX_CREDENTIALS,
+};
+pub use environment::{PROXY_PORT, environment, trust};
 pub use hello::{ClientHello, HelloRefusal, MAX_HELLO_BYTES};
 pub use host::{Host, HostError, authority};
 pub use request::{BadRequest, Framing, Head, Kind};

@@ -18,6 +18,8 @@ pub struct Head {
     pub framing: Framing,
     /// Fields to pass on: neither those of this connection nor those that frame or address it.
     fields: Vec<(String, Vec<u8>)>,
+    /// The port that goes without saying.
+    usual_port: u16,
 }
 
 /// What a request wants.
@@ -98,6 +100,18 @@ impl Head {
     /// # Errors
     /// [`BadRequest`] for what is not to be passed on.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadRequest> {
+        Self::read(bytes, None)
+    }
+
+    /// As [`Head::parse`], for a request inside the TLS of a tunnel to this host and port: its target is a path.
+    ///
+    /// # Errors
+    /// [`BadRequest`] for what is not to be passed on.
+    pub fn parse_inside(bytes: &[u8], host: &Host, port: u16) -> Result<Option<(Self, usize)>, BadRequest> {
+        Self::read(bytes, Some((host, port)))
+    }
+
+    fn read(bytes: &[u8], inside: Option<(&Host, u16)>) -> Result<Option<(Self, usize)>, BadRequest> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let used = match request.parse(bytes) {
@@ -113,7 +127,7 @@ impl Head {
             request.headers.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
         };
         let framing = framing(named("transfer-encoding"), named("content-length"), version)?;
-        let (kind, host, port) = if method == "CONNECT" {
+        let (kind, host, port) = if method == "CONNECT" && inside.is_none() {
             if framing != Framing::Length(0) {
                 return Err(BadRequest::Length);
             }
@@ -123,7 +137,13 @@ impl Head {
             if method.eq_ignore_ascii_case("TRACE") || method.eq_ignore_ascii_case("CONNECT") {
                 return Err(BadRequest::Method);
             }
-            let (host, port, path) = absolute(target)?;
+            let (host, port, path) = match inside {
+                None => absolute(target)?,
+                Some((host, port)) if target.starts_with('/') && !target.contains('#') => {
+                    (host.clone(), port, target.to_owned())
+                }
+                Some(_) => return Err(BadRequest::Target),
+            };
             (Kind::Forward { method: method.to_owned(), path }, host, port)
         };
         let mut hosts = named("host");
@@ -131,7 +151,11 @@ impl Head {
             (Some(value), None) => {
                 let text = std::str::from_utf8(value).map_err(|_| BadRequest::HostField)?;
                 // Some clients leave the port of a tunnel out.
-                let default = if kind == Kind::Tunnel { port } else { 80 };
+                let default = match (&kind, inside) {
+                    (Kind::Tunnel, _) => port,
+                    (Kind::Forward { .. }, None) => 80,
+                    (Kind::Forward { .. }, Some(_)) => 443,
+                };
                 if authority(text.trim_matches([' ', '\t']), Some(default)) != Ok((host.clone(), port)) {
                     return Err(BadRequest::HostMismatch);
                 }
@@ -148,24 +172,37 @@ impl Head {
             !OWN.contains(&name.as_str()) && !hop.contains(&name)
         });
         let fields = passed.map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
-        Ok(Some((Self { kind, host, port, framing, fields }, used)))
+        Ok(Some((
+            Self { kind, host, port, framing, fields, usual_port: if inside.is_some() { 443 } else { 80 } },
+            used,
+        )))
     }
 
     /// The request as it is sent on: one host, one framing, one request for the connection.
     pub fn rewritten(&self) -> Vec<u8> {
+        self.rewritten_with(None)
+    }
+
+    /// As [`Head::rewritten`], with one field more, in place of those of its name. Its value is visible ASCII and blanks.
+    pub fn rewritten_with(&self, more: Option<(&str, &str)>) -> Vec<u8> {
         let Kind::Forward { method, path } = &self.kind else { return Vec::new() };
-        let host = if self.port == 80 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) };
+        let host =
+            if self.port == self.usual_port { self.host.to_string() } else { format!("{}:{}", self.host, self.port) };
         let mut out = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
         match self.framing {
             Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
             Framing::Length(0) if method == "GET" || method == "HEAD" => {}
             Framing::Length(length) => out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes()),
         }
-        for (name, value) in &self.fields {
+        let passed = self.fields.iter().filter(|(name, _)| more.is_none_or(|(own, _)| !name.eq_ignore_ascii_case(own)));
+        for (name, value) in passed {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
+        }
+        if let Some((name, value)) = more {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         out.extend_from_slice(b"\r\n");
         out
@@ -297,6 +334,29 @@ mod tests {
         }
         let many = "X: y\r\n".repeat(FIELDS + 1);
         assert_eq!(read(&format!("GET http://a.b/ HTTP/1.1\r\n{many}\r\n")), Err(B::Fields));
+    }
+
+    #[test]
+    fn a_request_inside_a_tunnel_is_for_its_host_and_a_field_takes_the_place_of_its_name() {
+        let host = Host::Name("a.b".to_owned());
+        let inside = |text: &str, port| Head::parse_inside(text.as_bytes(), &host, port).map(|head| head.unwrap().0);
+        let head = inside("GET /x?y HTTP/1.1\r\nHost: A.b\r\nauthorization: mine\r\nX: 1\r\n\r\n", 443).unwrap();
+        let sent = String::from_utf8(head.rewritten_with(Some(("Authorization", "Bearer t")))).unwrap();
+        assert_eq!(
+            sent,
+            "GET /x?y HTTP/1.1\r\nHost: a.b\r\nConnection: close\r\nX: 1\r\nAuthorization: Bearer t\r\n\r\n"
+        );
+        let other = inside("GET / HTTP/1.1\r\nHost: a.b:8443\r\n\r\n", 8443).unwrap();
+        assert!(String::from_utf8(other.rewritten()).unwrap().contains("Host: a.b:8443\r\n"));
+        for (text, error) in [
+            ("GET / HTTP/1.1\r\nHost: c.d\r\n\r\n", BadRequest::HostMismatch),
+            ("GET / HTTP/1.1\r\nHost: a.b:80\r\n\r\n", BadRequest::HostMismatch),
+            ("GET / HTTP/1.1\r\n\r\n", BadRequest::HostField),
+            ("GET https://a.b/ HTTP/1.1\r\nHost: a.b\r\n\r\n", BadRequest::Target),
+            ("CONNECT a.b:443 HTTP/1.1\r\nHost: a.b\r\n\r\n", BadRequest::Method),
+        ] {
+            assert_eq!(inside(text, 443), Err(error), "{text:?}");
+        }
     }
 
     #[test]

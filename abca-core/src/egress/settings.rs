@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AddressClass, Host, HostError, authority};
+use super::{AddressClass, CredentialRule, Host, HostError, MAX_CREDENTIALS, authority};
 
 /// Ports of a rule that names none.
 const PORTS: [u16; 2] = [443, 80];
@@ -33,6 +33,10 @@ pub struct EgressSettings {
     pub mode: EgressMode,
     /// Hosts that may be reached. Default none. At most [`MAX_RULES`].
     pub allow: Vec<AllowRule>,
+    /// Credentials that the proxy adds. Their values travel apart. Default none. At most [`MAX_CREDENTIALS`].
+    pub credentials: Vec<CredentialRule>,
+    /// Files of authorities (PEM, on the brain's machine) that may vouch for the hosts of credentials, beside the system's.
+    pub authorities: Vec<String>,
 }
 
 /// One entry of an allow-list: `HOST`, `HOST:PORT`, `*.HOST` or `*.HOST:PORT`.
@@ -108,7 +112,8 @@ impl EgressSettings {
     /// # Errors
     /// [`EgressRefusal::NotListed`].
     pub fn judge_host(&self, host: &Host, port: u16) -> Result<Passed, EgressRefusal> {
-        if self.allow.iter().any(|rule| rule.allows(host, port)) {
+        let named = |rule: &CredentialRule| rule.host() == host && rule.port() == port;
+        if self.allow.iter().any(|rule| rule.allows(host, port)) || self.credentials.iter().any(named) {
             return Ok(Passed::Listed);
         }
         match self.mode {
@@ -137,6 +142,10 @@ impl EgressSettings {
     pub fn check(&self) -> Result<(), String> {
         if self.allow.len() > MAX_RULES {
             return Err(format!("holds {} hosts: at most {MAX_RULES} are possible", self.allow.len()));
+        }
+        if self.credentials.len() > MAX_CREDENTIALS {
+            let many = self.credentials.len();
+            return Err(format!("holds {many} credentials: at most {MAX_CREDENTIALS} are possible"));
         }
         Ok(())
     }
@@ -232,7 +241,7 @@ mod tests {
     use super::*;
 
     fn settings(mode: EgressMode, allow: &[&str]) -> EgressSettings {
-        EgressSettings { mode, allow: allow.iter().map(|r| r.parse().unwrap()).collect() }
+        EgressSettings { mode, allow: allow.iter().map(|r| r.parse().unwrap()).collect(), ..EgressSettings::default() }
     }
 
     #[test]

@@ -21,6 +21,10 @@ const NUDGE: &str = "user_nudge";
 const TITLE_CHARS: usize = 300;
 /// Longest name of an author shown.
 const AUTHOR_CHARS: usize = 64;
+/// Longest address of a page that is shown.
+const URL_CHARS: usize = 1_000;
+/// What is around a page's text, at most.
+const PAGE_FRAME_CHARS: usize = 1_500;
 /// UTF-16 units per estimated token.
 const UNITS_PER_TOKEN: usize = 4;
 /// What stands for an issue without a body.
@@ -186,6 +190,25 @@ pub fn from_outside(source: &str, text: &str) -> String {
 fn outside(source: &str, text: &str) -> String {
     let trust = Trust::of(source).as_str();
     format!("<{OUTSIDE} source=\"{source}\" trust=\"{trust}\">\n{}\n</{OUTSIDE}>\n\n", text.trim_end())
+}
+
+/// A page of the web as a tool's result: cleaned, marked as text from outside, and cut to `room` characters after the first
+/// `offset`.
+pub fn web_page(url: &str, text: &str, offset: u64, room: usize) -> String {
+    let (url, text) = (defused(&sanitize(url)), defused(&sanitize(text)));
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    let all = text.chars().count();
+    let room = room.saturating_sub(PAGE_FRAME_CHARS);
+    let shown: String = text.chars().skip(offset).take(room).collect();
+    let end = offset.saturating_add(shown.chars().count());
+    let note = match (shown.is_empty(), end < all) {
+        (true, _) if all == 0 => "(the page has no text)".to_owned(),
+        (true, _) => format!("(nothing there: the text has {all} characters)"),
+        (false, true) => format!("(characters {offset} to {end} of {all}; go on with offset {end})"),
+        (false, false) => String::new(),
+    };
+    let url: String = url.chars().take(URL_CHARS).collect();
+    format!("{}{note}", outside("web", &format!("{url}\n\n{shown}"))).trim_end().to_owned()
 }
 
 /// Text that cannot end the mark around it, nor begin another, nor speak as a person who nudges.

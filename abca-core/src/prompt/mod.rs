@@ -22,7 +22,7 @@ mod version;
 
 pub use deny::{DenyRule, InvalidRule};
 pub use hydrate::{
-    Hydrated, HydrationInput, MEMORY_BUDGET_TOKENS, PROMPT_BUDGET_TOKENS, Trust, from_outside, hydrate_with,
+    Hydrated, HydrationInput, MEMORY_BUDGET_TOKENS, PROMPT_BUDGET_TOKENS, Trust, from_outside, hydrate_with, web_page,
 };
 pub use pr_body::{PullRequestText, TitleAndBody, pull_request_text, task_of};
 pub use project::{PROJECT_FILE_CHARS, PROJECT_FILES_CHARS};

@@ -8,9 +8,10 @@ mod steps;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use abca_core::compute::{NetworkMode, SandboxMode, StartSession};
+use abca_core::compute::StartSession;
 use abca_core::event::{EventType, NewEvent};
 use abca_core::git::RepoRef;
+use abca_core::model::Content;
 use abca_core::prompt;
 use abca_core::session::{
     AgentEnd, Breaker, LogEntry, Machine, MachineConfig, Prompt, SessionState, StepName, StepStatus,
@@ -239,7 +240,7 @@ impl Pipeline {
     }
 
     async fn host(&self, workspace: &Arc<Workspace>, workflow: &Workflow) -> Result<Host, Break> {
-        let granted = tools::offered(&self.granted(workflow));
+        let granted = tools::offered(&self.granted(workflow), self.start.limits.network_of_hands());
         let settings = match &self.state.base {
             Some((_, base)) => workspace.project_settings(base).await.map_err(|e| git_break(&e))?,
             None => prompt::ProjectSettings::default(),
@@ -266,11 +267,14 @@ impl Pipeline {
             // Each was checked when the task was submitted.
             granted: self.task.spec.initial_approvals.iter().filter_map(|s| s.parse().ok()).collect(),
             tainted: self.task.prepared.as_ref().is_some_and(|p| p.sources.iter().any(|s| s != "task_description"))
-                || servers::were_called(&self.state),
+                || servers::were_called(&self.state)
+                || has_web_pages(&self.state),
             allowed: granted.into_iter().collect::<BTreeSet<String>>(),
             settings,
             todos: tools::Todos::default(),
             servers: None,
+            #[cfg(feature = "web")]
+            web: crate::web::Web::new(self.gate.clone(), self.start.limits.egress.authorities.clone()),
         })
     }
 
@@ -283,7 +287,7 @@ impl Pipeline {
 
     async fn agent(&mut self, host: &mut Host, workflow: &Workflow, prepared: &Prepared) -> Result<(), Break> {
         let begun = self.journal.now();
-        let mut specs = tools::specs(&self.granted(workflow), self.network());
+        let mut specs = tools::specs(&self.granted(workflow), self.start.limits.network_of_hands());
         let missing = self.servers(host, &mut specs).await?;
         let prompt = if self.state.model.is_none() {
             self.keep(LogEntry::StepStarted { step: StepName::HydrateContext });
@@ -363,15 +367,6 @@ impl Pipeline {
         }
     }
 
-    /// How the network of the hands stands: without walls nothing closes it.
-    fn network(&self) -> NetworkMode {
-        let limits = &self.start.limits;
-        match limits.sandbox {
-            SandboxMode::Required => limits.network,
-            SandboxMode::Unsandboxed => NetworkMode::Host,
-        }
-    }
-
     fn prompt(
         &self,
         workflow: &Workflow,
@@ -390,11 +385,17 @@ impl Pipeline {
             project_files: files,
             overrides: spec.system_prompt_overrides.as_deref(),
             read_only: spec.read_only,
-            network: self.network(),
+            network: self.start.limits.network_of_hands(),
         };
         let version = system.version(specs);
         Ok(Prompt { system: system.render(), user: prepared.user_prompt.clone(), version })
     }
+}
+
+/// Whether the conversation holds pages of the web, also from before the session moved.
+fn has_web_pages(state: &SessionState) -> bool {
+    let calls = state.request.messages.iter().flat_map(|message| &message.content);
+    calls.into_iter().any(|part| matches!(part, Content::ToolUse(call) if call.name == "WebFetch"))
 }
 
 /// What the agent must know when its work tree is older than its memory.

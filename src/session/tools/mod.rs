@@ -26,7 +26,7 @@ pub use parse::{parse, parse_allowed};
 pub(crate) use path::Place;
 pub use request::{
     BashArgs, BashOutputArgs, EditArgs, GlobArgs, GrepArgs, GrepMode, KillShellArgs, ReadArgs, Todo, TodoStatus,
-    TodoWriteArgs, ToolRequest, WriteArgs,
+    TodoWriteArgs, ToolRequest, WebFetchArgs, WriteArgs,
 };
 pub(crate) use run::{Made, run_here};
 pub use run::{ToolOutcome, run};

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::request::{
     BashArgs, BashOutputArgs, EditArgs, GlobArgs, GrepArgs, GrepMode, KillShellArgs, ReadArgs, Todo, TodoWriteArgs,
-    ToolRequest, WriteArgs,
+    ToolRequest, WebFetchArgs, WriteArgs,
 };
 use super::spec::{NAMES, names};
 use super::{DEFAULT_TIMEOUT_MS, MAX_COMMAND_BYTES, MAX_CONTENT_BYTES, MAX_TIMEOUT_MS, read, text};
@@ -73,6 +73,14 @@ fn among(call: &ToolCall, known: &[&str]) -> Result<ToolRequest, String> {
             path: a.optional("path", MAX_PATH_BYTES)?,
         }),
         "Grep" => ToolRequest::Grep(grep(&mut a)?),
+        "WebFetch" => {
+            // Models know it; nobody reads the page for them here.
+            let _said = a.optional("prompt", 10_000)?;
+            ToolRequest::WebFetch(WebFetchArgs {
+                url: a.string("url", MAX_PATH_BYTES)?,
+                offset: a.number("offset")?.unwrap_or(0),
+            })
+        }
         _ => ToolRequest::TodoWrite(todos(&mut a)?),
     };
     a.finish()?;
@@ -318,7 +326,7 @@ mod tests {
             (
                 "Bush",
                 json!({}),
-                "there is no tool `Bush`; the tools are Bash, BashOutput, KillShell, Read, Write, Edit, Glob, Grep, TodoWrite",
+                "there is no tool `Bush`; the tools are Bash, BashOutput, KillShell, Read, Write, Edit, Glob, Grep, WebFetch, TodoWrite",
             ),
             ("Bash", json!({}), "`Bash` needs `command`, a string"),
             ("Bash", json!([]), "the arguments of `Bash` have to be a JSON object, not an array"),
@@ -389,7 +397,7 @@ mod tests {
         };
         assert_eq!(
             parse_allowed(&write, &["Read".to_owned(), "WebFetch".to_owned()]),
-            Err("there is no tool `Write`; the tools are Read, TodoWrite".into())
+            Err("there is no tool `Write`; the tools are Read, WebFetch, TodoWrite".into())
         );
     }
 }

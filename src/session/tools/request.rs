@@ -28,6 +28,8 @@ pub enum ToolRequest {
     Glob(GlobArgs),
     /// Find text in files.
     Grep(GrepArgs),
+    /// Get a page of the web. Runs in the brain, not in the hands.
+    WebFetch(WebFetchArgs),
     /// Note what is to do.
     TodoWrite(TodoWriteArgs),
 }
@@ -44,6 +46,7 @@ impl ToolRequest {
             Self::Edit(_) => "Edit",
             Self::Glob(_) => "Glob",
             Self::Grep(_) => "Grep",
+            Self::WebFetch(_) => "WebFetch",
             Self::TodoWrite(_) => "TodoWrite",
         }
     }
@@ -87,6 +90,15 @@ impl BashArgs {
             merge_stderr: true,
         }
     }
+}
+
+/// Arguments of `WebFetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebFetchArgs {
+    /// The page's address.
+    pub url: String,
+    /// Characters of its text to leave out.
+    pub offset: u64,
 }
 
 /// Arguments of `BashOutput`.

@@ -54,6 +54,8 @@ pub async fn run(
 ) -> Result<ToolOutcome, HandsError> {
     let started = Instant::now();
     let done = match request {
+        // The session answers it before it comes here: the hands reach nobody.
+        ToolRequest::WebFetch(_) => return Ok(ToolOutcome::error("`WebFetch` does not run in the hands")),
         ToolRequest::TodoWrite(args) => Ok((vec![Content::text(todos.replace(&args.todos))], false)),
         ToolRequest::Bash(args) if !args.run_in_background => {
             client.exec(args.exec(), |chunk| on_output(live(&chunk))).await.map(|done| {
@@ -129,8 +131,10 @@ pub(crate) fn run_here(place: &Place, request: &ToolRequest, cancel: &Cancellati
         ToolRequest::Edit(args) => edit::run(place, args),
         ToolRequest::Glob(args) => glob::run(place, args, cancel),
         ToolRequest::Grep(args) => grep::run(place, args, cancel),
-        ToolRequest::Bash(_) | ToolRequest::BashOutput(_) | ToolRequest::KillShell(_) | ToolRequest::TodoWrite(_) => {
-            Err(format!("`{}` is no file tool", request.name()))
-        }
+        ToolRequest::Bash(_)
+        | ToolRequest::BashOutput(_)
+        | ToolRequest::KillShell(_)
+        | ToolRequest::WebFetch(_)
+        | ToolRequest::TodoWrite(_) => Err(format!("`{}` is no file tool", request.name())),
     }
 }

@@ -11,3 +11,4 @@ mod operate;
 mod place;
 mod repositories;
 mod states;
+mod web;

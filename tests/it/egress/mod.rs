@@ -1,8 +1,12 @@
 //! The egress proxy: alone against hostile requests, and as the only way out of real hands behind real walls.
 
+#[cfg(feature = "web")]
+mod credentials;
 mod hands;
 mod proxy;
 mod requests;
+#[cfg(feature = "web")]
+pub(crate) mod secure;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,7 +46,11 @@ impl Resolve for Names {
 }
 
 fn settings(mode: EgressMode, allow: &[&str]) -> EgressSettings {
-    EgressSettings { mode, allow: allow.iter().map(|rule| rule.parse().unwrap()).collect() }
+    EgressSettings {
+        mode,
+        allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
+        ..EgressSettings::default()
+    }
 }
 
 /// A gate and what it notes.

@@ -197,3 +197,60 @@ async fn connections_end_when_nothing_moves_and_when_all_bytes_are_used() {
         [format!("allowed {here} CONNECT"), format!("denied {here}"), format!("allowed {here} 1 more times")]
     );
 }
+
+/// What curl says to `registry.example` first.
+const CURL: &[u8] = include_bytes!("../../../fuzz/seeds/client_hello/curl");
+
+#[tokio::test]
+async fn a_tunnel_leads_to_the_host_that_tls_names() {
+    for (mode, reaches) in [(EgressMode::Enforce, false), (EgressMode::Observe, true)] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let (right, fronted) = (format!("registry.example:{port}"), format!("ok.test:{port}"));
+        let list = settings(mode, &[&right, &fronted, &format!("127.0.0.1:{port}")]);
+        let names = Names::new(&[("registry.example", &[&["127.0.0.1"]]), ("ok.test", &[&["127.0.0.1"]])]);
+        let (gate, ledger) = gate(list, names, ProxyLimits::default());
+        let way = Way::open(gate);
+        for (target, passes) in [(&right, true), (&fronted, reaches)] {
+            let mut client = UnixStream::connect(way.dir.path().join("s")).await.unwrap();
+            client.write_all(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = [0; 39];
+            client.read_exact(&mut answer).await.unwrap();
+            // Cut, as a client that hopes for a proxy that looks at the first piece alone.
+            let (first, rest) = CURL.split_at(100);
+            client.write_all(first).await.unwrap();
+            client.flush().await.unwrap();
+            client.write_all(rest).await.unwrap();
+            client.shutdown().await.unwrap();
+            let (mut upstream, _) = silent.accept().await.unwrap();
+            let mut came = Vec::new();
+            upstream.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, if passes { CURL } else { b"" }, "{target} {mode:?}");
+            drop(upstream);
+            let mut said = Vec::new();
+            client.read_to_end(&mut said).await.unwrap();
+            assert_eq!(said, if passes { &[][..] } else { &[21, 3, 3, 0, 2, 2, 112] }, "{target} {mode:?}");
+        }
+        let outcome = if reaches { "observed" } else { "denied" };
+        assert_eq!(
+            noted(&ledger),
+            [
+                format!("allowed {right} CONNECT"),
+                format!("allowed {fronted} CONNECT"),
+                format!("{outcome} {fronted} tunnel")
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn after_the_end_of_a_session_nothing_passes() {
+    let (port, heard) = server(HELLO).await;
+    let here = format!("127.0.0.1:{port}");
+    let (gate, ledger) = gate(settings(EgressMode::Enforce, &[&here]), Names::new(&[]), ProxyLimits::default());
+    let way = Way::open(gate);
+    assert_eq!(way.get(&here).await, "HTTP/1.1 200 OK");
+    assert_eq!(ledger.close().len(), 1);
+    assert_eq!(way.get(&here).await, "HTTP/1.1 503 egress refused: the session is over");
+    assert_eq!((heard.lock().unwrap().len(), noted(&ledger)), (1, Vec::new()));
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::mcp;
 use crate::mcp::tool_of;
-use crate::policy::facts::{Facts, PathUse, Use};
+use crate::policy::facts::{Facts, PathUse, Use, host_of_url};
 use crate::policy::shell::{Limits, Problem, analyse};
 use crate::policy::{PathResolver, PolicyError, PolicyErrorKind, PolicyRequest, ResolvedPath};
 
@@ -84,6 +84,13 @@ pub(super) async fn questions(request: &PolicyRequest, paths: &dyn PathResolver)
         "Bash" => bash(request, input("command").unwrap_or_default(), paths, &mut out).await?,
         "Write" | "Edit" => files(request, named(Use::Write, "file_path"), paths, &mut out).await?,
         "Read" => files(request, named(Use::Read, "file_path"), paths, &mut out).await?,
+        "WebFetch" => out.asked.extend(input("url").and_then(host_of_url).map(|host| Question {
+            action: "connect",
+            resource: ("Host", "host".to_owned()),
+            part: String::new(),
+            path: None,
+            attributes: BTreeMap::from([("host", text(host)), ("program", text("WebFetch"))]),
+        })),
         "Glob" | "Grep" => files(request, named(Use::Read, "path"), paths, &mut out).await?,
         name => {
             if let Some((server, tool)) = tool_of(name) {

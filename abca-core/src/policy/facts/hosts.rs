@@ -61,7 +61,8 @@ pub(super) fn of(simple: &Simple, git: Option<&GitFacts>) -> BTreeSet<String> {
     hosts
 }
 
-fn of_url(text: &str) -> Option<String> {
+/// The host that an address names, in lower case without port; `None` when it names none.
+pub fn of_url(text: &str) -> Option<String> {
     let at = text.find("://")?;
     let scheme = text.get(..at)?.rsplit(|c: char| !c.is_ascii_alphanumeric()).next()?;
     if matches!(scheme, "" | "file" | "data") {

@@ -11,6 +11,7 @@ use super::shell::{Redirect, RedirectKind, Simple, Word, join};
 
 pub use files::could_be;
 pub use git::GitFacts;
+pub use hosts::of_url as host_of_url;
 
 /// Most paths of one command that are looked at; more count as not known.
 const PATHS: usize = 200;
