@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::process::Process;
 use super::words::{Answer, Part};
 use super::{Fault, FaultKind, Place, http};
-use crate::link::socket::Short;
 
 /// Messages and bytes of a server for each thing that it is asked.
 const MESSAGES: u64 = 2_000;
@@ -43,7 +42,7 @@ pub(super) struct Connection {
     news: Arc<News>,
     process: Option<Process>,
     /// The socket of the egress proxy, held while requests go through it.
-    _way: Option<Short>,
+    _way: Option<http::Way>,
 }
 
 impl Connection {

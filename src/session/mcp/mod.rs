@@ -16,6 +16,8 @@ mod nowhere;
 #[cfg(feature = "mcp")]
 mod process;
 mod servers;
+#[cfg(all(feature = "mcp", feature = "web"))]
+mod tls;
 mod words;
 
 #[cfg(feature = "mcp")]
@@ -23,6 +25,7 @@ use connection::Connection;
 #[cfg(not(feature = "mcp"))]
 use nowhere::Connection;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +36,7 @@ pub(crate) use inside::{MCP_ARG, serve as serve_inside};
 pub(crate) use servers::{Called, Servers};
 
 use super::workspace::Walled;
+use crate::egress::Gate;
 
 /// How long a server has to start, shake hands and list its tools.
 const START: Duration = Duration::from_secs(30);
@@ -45,6 +49,12 @@ pub(crate) struct Place {
     pub(crate) walls: Arc<Walled>,
     /// The hands have no process of their own, and so no walls that a server could stand behind.
     pub(crate) in_process: bool,
+    /// The folder of the workspace, which the inside does not see.
+    pub(crate) dir: PathBuf,
+    /// What judges hosts.
+    pub(crate) gate: Arc<Gate>,
+    /// Files of authorities that may vouch for hosts beside the system's.
+    pub(crate) authorities: Vec<String>,
 }
 
 /// What became of a server. Its text may hold the server's own words.

@@ -28,6 +28,9 @@ impl Pipeline {
         let place = Place {
             walls: host.workspace.walls().clone(),
             in_process: matches!(self.parts.program, HandsProgram::InProcess),
+            dir: self.parts.work_root.join(self.task.id.to_string()),
+            gate: self.gate.clone(),
+            authorities: self.start.limits.egress.authorities.clone(),
         };
         let mut servers = Servers::new(configs, &place, self.state.pinned.clone());
         let mut missing = String::new();

@@ -333,9 +333,13 @@ struct OnNetwork {
 
 impl OnNetwork {
     fn start(how: &str) -> Self {
+        Self::start_with(&[how])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         use std::io::BufRead;
         let mut command = std::process::Command::new("python3");
-        command.args(["-c", include_str!("../mcp/http.py"), how]).stdout(std::process::Stdio::piped());
+        command.args(["-c", include_str!("../mcp/http.py")]).args(args).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut port = String::new();
         std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
@@ -415,4 +419,59 @@ fn a_server_in_the_sandbox_reaches_what_is_listed_and_nothing_by_itself() {
     let (ran, json) = served.run(&steps, &["--network", "proxy", "--allow-host", &host]);
     ran.ends(0);
     done(&json);
+}
+
+/// An authority, and a certificate of its own for this name: the files of authority, certificate and key.
+fn certified(place: &Place, name: &str) -> [String; 3] {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::new(params, authority_key)).unwrap();
+    let file = |file: &str, text: String| place.file(file, &text).to_str().unwrap().to_owned();
+    [
+        file("ca.pem", pem("CERTIFICATE", authority.der())),
+        file("leaf.pem", pem("CERTIFICATE", leaf.der())),
+        file("key.pem", pem("PRIVATE KEY", &key.serialize_der())),
+    ]
+}
+
+fn pem(what: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
+}
+
+#[test]
+fn a_server_behind_tls_has_to_prove_who_it_is() {
+    for (name, proves) in [("127.0.0.1", true), ("other.example", false)] {
+        let mut served = Served::new("good", json!({}));
+        let [authority, certificate, key] = certified(&served.place, name);
+        let server = OnNetwork::start_with(&["good", &certificate, &key]);
+        let host = format!("127.0.0.1:{}", server.port);
+        let config = json!({"mcpServers": {"test": {"url": format!("https://{host}/mcp"), "headers": {"Authorization": "Bearer fabricated-0123456789"}}}});
+        served.config = served.place.file("https.json", &config.to_string());
+        let mut steps = vec![call("mcp__test__echo", json!({"text": "hi"}))];
+        if proves {
+            let said = format!("you said hi with [REDACTED-KNOWN_SECRET] to {host}");
+            steps.push(then(&[&said], "TodoWrite", json!({"todos": []})));
+        }
+        let network = ["--network", "proxy", "--allow-host", &host, "--egress-ca", &authority];
+        let (ran, json) = served.run(&steps, &network);
+        ran.ends(0);
+        done(&json);
+        let decided = served.decided(&json);
+        if proves {
+            assert_eq!(decided, [String::new(); 0]);
+        } else {
+            assert_eq!(decided, ["failed test start", "denied mcp__test__echo null"]);
+            let reason =
+                served.events(&json).iter().find(|e| e["metadata"]["guard"] == "mcp").unwrap()["metadata"]["reason"]
+                    .to_string();
+            assert!(reason.contains("no TLS with"), "{reason}");
+        }
+    }
 }
