@@ -380,7 +380,8 @@ impl TaskRow {
 
     /// Whether the commit was decided on what is there, by whoever works on it.
     pub fn is_current(&self, commit: &Commit) -> bool {
-        self.snapshot.epoch == commit.epoch
+        self.dead.is_none()
+            && self.snapshot.epoch == commit.epoch
             && self.snapshot.revision == commit.expect_revision
             && !self.commits.contains(&commit.commit_id)
     }
@@ -390,7 +391,8 @@ impl TaskRow {
     /// # Errors
     /// [`super::StoreErrorKind::Invalid`] when the change may not be; nothing is changed then.
     pub fn commit(&mut self, commit: &Commit, slots: &impl Slots) -> Result<CommitVerdict, StoreError> {
-        if self.snapshot.epoch != commit.epoch {
+        // A dead letter is nobody's, also for somebody who has read its epoch.
+        if self.snapshot.epoch != commit.epoch || self.dead.is_some() {
             return Ok(CommitVerdict::Fenced);
         }
         if self.commits.contains(&commit.commit_id) {
