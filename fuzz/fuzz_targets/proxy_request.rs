@@ -2,10 +2,19 @@
 
 #![no_main]
 
-use abca_core::egress::{BadRequest, Framing, Head, Kind};
+use abca_core::egress::{BadRequest, Framing, Head, Host, Kind};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
+    // Inside a tunnel a request is for the tunnel's host, and a credential stands in it once.
+    let host = Host::Name("a.b".to_owned());
+    if let Ok(Some((head, _))) = Head::parse_inside(data, &host, 443) {
+        assert_eq!((&head.host, head.port), (&host, 443));
+        let sent = head.rewritten_with(Some(("authorization", "Bearer secret")));
+        let sent = String::from_utf8_lossy(&sent).to_ascii_lowercase();
+        assert_eq!(sent.matches("\r\nauthorization:").count(), 1);
+        assert_eq!(sent.matches("\r\nhost:").count(), 1);
+    }
     let Ok(Some((head, used))) = Head::parse(data) else { return };
     // It ends where it ends, whatever follows; and it is not taken for whole before.
     assert_eq!(Head::parse(&data[..used]), Ok(Some((head.clone(), used))));
