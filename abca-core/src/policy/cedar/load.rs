@@ -59,7 +59,40 @@ pub struct Rule {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) rules: BTreeMap<String, Rule>,
-    pub(super) sets: BTreeMap<String, PolicySet>,
+    pub(super) sets: BTreeMap<String, ActionSet>,
+}
+
+/// The policies that can apply to one action.
+#[derive(Debug)]
+pub(super) struct ActionSet {
+    all: PolicySet,
+    /// Those of `all` that no flag turns off.
+    always: PolicySet,
+    /// What turns on the others: each begins with `when { context.FLAG …`, and says nothing while its flag is false.
+    flags: BTreeSet<String>,
+    tested: Tested,
+}
+
+impl ActionSet {
+    /// The policies that can say something, given the values of flags. Most calls have none set, and Cedar takes the longer
+    /// the more policies it is given.
+    pub(super) fn policies(&self, flag: impl Fn(&str) -> Option<bool>) -> &PolicySet {
+        if self.flags.iter().all(|name| flag(name) == Some(false)) { &self.always } else { &self.all }
+    }
+
+    /// Whether a policy can look at an attribute. Those that none looks at need not be made for Cedar: making the context
+    /// costs more than evaluating the policies.
+    pub(super) fn tests(&self, attribute: &str) -> bool {
+        self.tested.whole || self.tested.names.contains(attribute)
+    }
+}
+
+/// What of the context a policy looks at.
+#[derive(Debug, Clone, Default)]
+struct Tested {
+    names: BTreeSet<String>,
+    /// It uses the context as a value, e.g. `context == {…}`.
+    whole: bool,
 }
 
 pub(super) fn refused(name: &str, what: impl std::fmt::Display) -> PolicyError {
@@ -232,34 +265,52 @@ fn rule_of(
         approval_timeout_ms,
         summary,
         source: source.name.clone(),
-        attributes: attributes(policy),
+        attributes: tested(policy).names.into_iter().collect(),
         text: policy.to_string(),
         id,
     }))
 }
 
-/// The names of `context.x` in a policy, each once.
-fn attributes(policy: &Policy) -> Vec<String> {
-    fn collect(value: &Value, found: &mut BTreeSet<String>) {
+/// The names of `context.x` in a policy.
+fn tested(policy: &Policy) -> Tested {
+    fn collect(value: &Value, found: &mut Tested) {
         match value {
             Value::Object(map) => {
                 if let Some(access) = map.get(".").or_else(|| map.get("has"))
                     && access.pointer("/left/Var").and_then(Value::as_str) == Some("context")
                     && let Some(attr) = access.get("attr").and_then(Value::as_str)
                 {
-                    found.insert(attr.to_owned());
+                    found.names.insert(attr.to_owned());
+                    return;
                 }
+                found.whole |= map.get("Var").and_then(Value::as_str) == Some("context");
                 map.values().for_each(|v| collect(v, found));
             }
             Value::Array(list) => list.iter().for_each(|v| collect(v, found)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    let mut found = BTreeSet::new();
-    if let Ok(json) = policy.to_json() {
-        collect(&json, &mut found);
+    match policy.to_json() {
+        Ok(json) => {
+            let mut found = Tested::default();
+            collect(&json, &mut found);
+            found
+        }
+        Err(_) => Tested { whole: true, ..Tested::default() },
     }
-    found.into_iter().collect()
+}
+
+/// The flag that has to be true for a policy to be evaluated any further: the leftmost term of its first condition, where
+/// that is an attribute alone. A later term would not do: what stands before it can fail, and a failure denies.
+fn flag(policy: &Policy) -> Option<String> {
+    let json = policy.to_json().ok()?;
+    let first = json.pointer("/conditions/0").filter(|c| c.get("kind").and_then(Value::as_str) == Some("when"))?;
+    let mut term = first.get("body")?;
+    while let Some(left) = term.pointer("/&&/left") {
+        term = left;
+    }
+    let of_context = term.pointer("/./left/Var").and_then(Value::as_str) == Some("context");
+    term.pointer("/./attr").and_then(Value::as_str).filter(|_| of_context).map(str::to_owned)
 }
 
 /// Actions of the schema.
@@ -267,7 +318,7 @@ pub(super) const ACTIONS: [&str; 8] =
     ["invoke_tool", "call_mcp", "read_file", "write_file", "delete_file", "execute_bash", "connect", "push_ref"];
 
 /// A set for each action, of the policies that can apply to it: the others would only take time.
-fn by_action(policies: &[Policy]) -> Result<BTreeMap<String, PolicySet>, PolicyError> {
+fn by_action(policies: &[Policy]) -> Result<BTreeMap<String, ActionSet>, PolicyError> {
     let mut sets = BTreeMap::new();
     for action in ACTIONS {
         let applies = |policy: &&Policy| match policy.action_constraint() {
@@ -275,8 +326,22 @@ fn by_action(policies: &[Policy]) -> Result<BTreeMap<String, PolicySet>, PolicyE
             ActionConstraint::Eq(uid) => uid.id().unescaped() == action,
             ActionConstraint::In(uids) => uids.iter().any(|uid| uid.id().unescaped() == action),
         };
-        let set = PolicySet::from_policies(policies.iter().filter(applies).cloned());
-        sets.insert(action.to_owned(), set.map_err(|e| refused("policies", e))?);
+        let mut looks = Tested::default();
+        let mut flags = BTreeSet::new();
+        for policy in policies.iter().filter(applies) {
+            let one = tested(policy);
+            looks.names.extend(one.names);
+            looks.whole |= one.whole;
+            flags.extend(flag(policy));
+        }
+        let of = |policies: Vec<Policy>| PolicySet::from_policies(policies).map_err(|e| refused("policies", e));
+        let set = ActionSet {
+            all: of(policies.iter().filter(applies).cloned().collect())?,
+            always: of(policies.iter().filter(applies).filter(|p| flag(p).is_none()).cloned().collect())?,
+            flags,
+            tested: looks,
+        };
+        sets.insert(action.to_owned(), set);
     }
     Ok(sets)
 }

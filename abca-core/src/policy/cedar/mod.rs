@@ -91,19 +91,19 @@ impl CedarPolicy {
     /// When a policy's evaluation fails, or nobody can say where a path leads. The call is then to be denied.
     pub async fn explain(&self, request: &PolicyRequest, paths: &dyn PathResolver) -> Result<Explained, PolicyError> {
         let questions = ask::questions(request, paths).await?;
-        let base = [
-            ("task_type", RestrictedExpression::new_string(role(&request.workflow))),
-            ("repo", RestrictedExpression::new_string(request.repo.clone())),
-            ("read_only", RestrictedExpression::new_bool(request.read_only)),
-            ("tainted", RestrictedExpression::new_bool(request.tainted)),
-            ("branch", RestrictedExpression::new_string(request.branch.clone())),
-            ("base_branch", RestrictedExpression::new_string(request.base_branch.clone())),
-        ];
+        let base = BTreeMap::from([
+            ("task_type", Attribute::Text(role(&request.workflow))),
+            ("repo", Attribute::Text(request.repo.clone())),
+            ("read_only", Attribute::Bool(request.read_only)),
+            ("tainted", Attribute::Bool(request.tainted)),
+            ("branch", Attribute::Text(request.branch.clone())),
+            ("base_branch", Attribute::Text(request.base_branch.clone())),
+        ]);
         let principal = self.uid("TaskAgent", &role(&request.workflow))?;
         let mut matched: BTreeMap<String, Vec<Because>> = BTreeMap::new();
         for question in &questions.asked {
             for rule in self.put(&principal, &base, question)? {
-                let because = self.because(&rule, question, request);
+                let because = self.because(&rule, question, &base);
                 let parts = matched.entry(rule).or_default();
                 if parts.len() < PARTS && !parts.contains(&because) {
                     parts.push(because);
@@ -134,20 +134,24 @@ impl CedarPolicy {
     fn put(
         &self,
         principal: &EntityUid,
-        base: &[(&'static str, RestrictedExpression)],
+        base: &BTreeMap<&'static str, Attribute>,
         question: &Question,
     ) -> Result<Vec<String>, PolicyError> {
         let (Some(action), Some(set)) = (self.actions.get(question.action), self.loaded.sets.get(question.action))
         else {
             return Err(failed(format!("there is no action `{}`", question.action)));
         };
-        let own = question.attributes.iter().map(|(name, value)| ((*name).to_owned(), expression(value)));
-        let pairs = base.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain(own);
+        let pairs = base.iter().chain(&question.attributes).filter(|(name, _)| set.tests(name));
+        let pairs = pairs.map(|(name, value)| ((*name).to_owned(), expression(value)));
         let context = Context::from_pairs(pairs).map_err(|e| failed(e.to_string()))?;
         let resource = self.uid(question.resource.0, &question.resource.1)?;
         let asked = Request::new(principal.clone(), action.clone(), resource, context, None);
         let asked = asked.map_err(|e| failed(e.to_string()))?;
-        let answer = self.authorizer.is_authorized(&asked, set, &self.entities);
+        let flag = |name: &str| match question.attributes.get(name).or_else(|| base.get(name)) {
+            Some(Attribute::Bool(yes)) => Some(*yes),
+            Some(Attribute::Text(_) | Attribute::Set(_)) | None => None,
+        };
+        let answer = self.authorizer.is_authorized(&asked, set.policies(flag), &self.entities);
         if let Some(error) = answer.diagnostics().errors().next() {
             return Err(failed(error.to_string()));
         }
@@ -161,17 +165,9 @@ impl CedarPolicy {
         }
     }
 
-    fn because(&self, rule: &str, question: &Question, request: &PolicyRequest) -> Because {
+    fn because(&self, rule: &str, question: &Question, base: &BTreeMap<&'static str, Attribute>) -> Because {
         let tested = self.loaded.rules.get(rule).map(|r| r.attributes.as_slice()).unwrap_or_default();
-        let value = |name: &str| match name {
-            "task_type" => Some(role(&request.workflow)),
-            "repo" => Some(request.repo.clone()),
-            "read_only" => Some(request.read_only.to_string()),
-            "tainted" => Some(request.tainted.to_string()),
-            "branch" => Some(request.branch.clone()),
-            "base_branch" => Some(request.base_branch.clone()),
-            name => question.attributes.get(name).map(ToString::to_string),
-        };
+        let value = |name: &str| base.get(name).or_else(|| question.attributes.get(name)).map(ToString::to_string);
         let attributes = tested.iter().filter_map(|name| Some((name.clone(), value(name)?))).collect();
         Because { part: question.part.clone(), path: question.path.clone(), attributes }
     }

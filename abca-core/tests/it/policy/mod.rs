@@ -7,6 +7,7 @@ mod load;
 mod mcp;
 mod parity;
 mod properties;
+mod same_as_cedar;
 
 use std::pin::pin;
 use std::sync::OnceLock;
